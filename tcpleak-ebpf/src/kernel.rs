@@ -1,0 +1,277 @@
+//! Reads of kernel structures, by the offsets of the running kernel.
+//!
+//! All reads go through `bpf_probe_read_kernel`: a bad address gives zeroes, never a fault. A zero
+//! travels to user space as data, where it fits no socket.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_task, bpf_jiffies64, bpf_probe_read_kernel,
+};
+use tcpleak_ebpf::{Endpoints, Offsets, Socket, Task, tcp_state};
+
+/// Set by the loader from the kernel's BTF, before the programs are verified: the verifier sees
+/// constants.
+#[unsafe(no_mangle)]
+pub(crate) static OFFSETS: Offsets = Offsets::ZERO;
+
+/// The offset of a member, read so that the compiler cannot take today's zero for granted.
+macro_rules! offset {
+    ($member:ident) => {{
+        // SAFETY: a plain read of an initialised static.
+        unsafe { core::ptr::read_volatile(&raw const crate::kernel::OFFSETS.$member) }
+    }};
+}
+pub(crate) use offset;
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
+const SOCK_STREAM: u16 = 1;
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+const SS_CONNECTED: u8 = 3;
+const SOCK_DEAD: u64 = 1 << 0;
+const SOCK_DONE: u64 = 1 << 1;
+const PF_IO_WORKER: u32 = 0x10;
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// An address in kernel memory that nothing vouches for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Address(pub u64);
+
+impl Address {
+    /// Reads a value at an offset; zeroes when the address is bad.
+    #[inline(always)]
+    pub fn read<T: Copy + Default>(self, offset: u32) -> T {
+        let source = self.0.wrapping_add(u64::from(offset)) as *const T;
+        // SAFETY: the helper checks the address itself and copies.
+        unsafe { bpf_probe_read_kernel(source) }.unwrap_or_default()
+    }
+
+    /// Reads a pointer at an offset; `None` when it is null.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Option<Self> {
+        match self.read::<u64>(offset) {
+            0 => None,
+            address => Some(Self(address)),
+        }
+    }
+}
+
+/// A `struct sock` known to be a TCP one, so that reading it as a `struct tcp_sock` is sound.
+#[derive(Clone, Copy)]
+pub struct Sock(Address);
+
+impl Sock {
+    /// Checks family, type and protocol of a `struct sock`. An MPTCP socket gives the first of the
+    /// TCP sockets below it: that one has the states, the queue and the peer.
+    #[inline(always)]
+    pub fn checked(address: Address) -> Option<Self> {
+        let family: u16 = address.read(offset!(sk_family));
+        let kind: u16 = address.read(offset!(sk_type));
+        if (family != AF_INET && family != AF_INET6) || kind != SOCK_STREAM {
+            return None;
+        }
+        match address.read::<u16>(offset!(sk_protocol)) {
+            IPPROTO_TCP => Some(Self(address)),
+            IPPROTO_MPTCP if offset!(mptcp_first) != 0 => {
+                let first = address.follow(offset!(mptcp_first))?;
+                (first.read::<u16>(offset!(sk_protocol)) == IPPROTO_TCP).then_some(Self(first))
+            }
+            _ => None,
+        }
+    }
+
+    /// The TCP socket behind an open file, and the inode number of the file.
+    #[inline(always)]
+    pub fn of_file(file: Address) -> Option<(Self, u64)> {
+        let inode = file.follow(offset!(file_inode))?;
+        if inode.read::<u16>(offset!(inode_mode)) & S_IFMT != S_IFSOCK {
+            return None;
+        }
+        let socket = file.follow(offset!(file_private_data))?;
+        let sock = Self::checked(socket.follow(offset!(socket_sk))?)?;
+        Some((sock, inode.read(offset!(inode_ino))))
+    }
+
+    /// Its address: the key of its lifecycle record.
+    #[inline(always)]
+    pub fn key(self) -> u64 {
+        self.0.0
+    }
+
+    /// Its TCP state.
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        self.0.read(offset!(sk_state))
+    }
+
+    /// Whether no process can reach it any more.
+    #[inline(always)]
+    pub fn is_orphaned(self) -> bool {
+        self.0.read::<u64>(offset!(sk_flags)) & SOCK_DEAD != 0
+    }
+
+    /// Whether everything the peer sent, its FIN included, has been read.
+    #[inline(always)]
+    pub fn is_read_to_the_end(self) -> bool {
+        self.0.read::<u64>(offset!(sk_flags)) & SOCK_DONE != 0
+            && self.0.read::<u32>(offset!(tcp_copied_seq)) == self.0.read::<u32>(offset!(tcp_rcv_nxt))
+    }
+
+    /// Both ends, and the network namespace.
+    #[inline(always)]
+    pub fn endpoints(self) -> Endpoints {
+        let (local, remote) = if self.0.read::<u16>(offset!(sk_family)) == AF_INET6 {
+            (self.0.read(offset!(sk_v6_rcv_saddr)), self.0.read(offset!(sk_v6_daddr)))
+        } else {
+            (
+                v4_mapped(self.0.read(offset!(sk_rcv_saddr))),
+                v4_mapped(self.0.read(offset!(sk_daddr))),
+            )
+        };
+        Endpoints {
+            local,
+            remote,
+            local_port: u16::from_be(self.0.read(offset!(inet_sport))),
+            remote_port: u16::from_be(self.0.read(offset!(sk_dport))),
+            netns: match self.0.follow(offset!(sk_net)) {
+                Some(net) => net.read(offset!(net_inum)),
+                None => 0,
+            },
+        }
+    }
+
+    /// Whether a survey must know more about it, whoever holds it: it listens, its peer is gone, or
+    /// it has closed its window.
+    #[inline(always)]
+    pub fn is_remarkable(self) -> bool {
+        match self.state() {
+            tcp_state::LISTEN | tcp_state::CLOSE_WAIT => true,
+            tcp_state::CLOSE => self.was_connected(),
+            tcp_state::ESTABLISHED => self.receive_window() == 0 && self.unread() > 0,
+            _ => false,
+        }
+    }
+
+    /// Whether a closed socket had a connection once. A non-blocking client never leaves
+    /// `SS_CONNECTING`; that its peer acknowledged the SYN says the same. disconnect() clears both.
+    #[inline(always)]
+    fn was_connected(self) -> bool {
+        self.0.read::<u16>(offset!(sk_dport)) != 0
+            && (self.socket_state() == SS_CONNECTED
+                || self.0.read::<u64>(offset!(tcp_bytes_acked)) > 0)
+    }
+
+    #[inline(always)]
+    fn socket_state(self) -> u8 {
+        match self.0.follow(offset!(sk_socket)) {
+            Some(socket) => socket.read::<u32>(offset!(socket_state)) as u8,
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn unread(self) -> u32 {
+        let rcv_nxt: u32 = self.0.read(offset!(tcp_rcv_nxt));
+        rcv_nxt.wrapping_sub(self.0.read(offset!(tcp_copied_seq)))
+    }
+
+    #[inline(always)]
+    fn receive_window(self) -> u32 {
+        let right_edge = self
+            .0
+            .read::<u32>(offset!(tcp_rcv_wup))
+            .wrapping_add(self.0.read(offset!(tcp_rcv_wnd)));
+        let left = right_edge.wrapping_sub(self.0.read(offset!(tcp_rcv_nxt))) as i32;
+        if left > 0 { left as u32 } else { 0 }
+    }
+
+    /// Fills in everything that user space judges by, but the inode number.
+    #[inline(always)]
+    pub fn describe(self, socket: &mut Socket) {
+        let sock = self.0;
+        let now = jiffies();
+        socket.address = sock.0;
+        socket.bytes_acked = sock.read(offset!(tcp_bytes_acked));
+        socket.ends = self.endpoints();
+        socket.copied_seq = sock.read(offset!(tcp_copied_seq));
+        socket.rcv_nxt = sock.read(offset!(tcp_rcv_nxt));
+        socket.write_seq = sock.read(offset!(tcp_write_seq));
+        socket.snd_una = sock.read(offset!(tcp_snd_una));
+        socket.receive_window = self.receive_window();
+        socket.last_ack_jiffies = now.wrapping_sub(sock.read(offset!(tcp_rcv_tstamp)));
+        socket.last_data_jiffies = now.wrapping_sub(sock.read(offset!(icsk_lrcvtime)));
+        socket.last_sent_jiffies = now.wrapping_sub(sock.read(offset!(tcp_lsndtime)));
+        socket.accept_queue = sock.read(offset!(sk_ack_backlog));
+        socket.backlog = sock.read(offset!(sk_max_ack_backlog));
+        socket.error = sock.read(offset!(sk_err));
+        socket.state = self.state();
+        socket.fin_received = (sock.read::<u64>(offset!(sk_flags)) & SOCK_DONE != 0) as u8;
+        let owner = sock.follow(offset!(sk_socket));
+        socket.has_socket = owner.is_some() as u8;
+        socket.socket_state = self.socket_state();
+        let file = owner.and_then(|owner| owner.follow(offset!(socket_file)));
+        socket.has_file = file.is_some() as u8;
+        socket.inode = match file.and_then(|file| file.follow(offset!(file_inode))) {
+            Some(inode) => inode.read(offset!(inode_ino)),
+            None => 0,
+        };
+    }
+}
+
+/// The process that `task` (a `struct task_struct`) belongs to, and the thread it is.
+#[inline(always)]
+pub fn task(task: Address) -> Task {
+    let leader = task.follow(offset!(task_group_leader)).unwrap_or(task);
+    Task {
+        start_ns: leader.read(offset!(task_start_boottime)),
+        tgid: task.read(offset!(task_tgid)),
+        tid: task.read(offset!(task_pid)),
+        comm: leader.read(offset!(task_comm)),
+    }
+}
+
+/// The running process; `None` for a kernel thread, whose sockets belong to nobody.
+#[inline(always)]
+pub fn current_process() -> Option<Task> {
+    let current = current();
+    (current.read::<u32>(offset!(task_flags)) & PF_KTHREAD == 0).then(|| task(current))
+}
+
+/// Whether the running thread has a user stack of its own: an io_uring worker has none.
+#[inline(always)]
+pub fn current_has_user_stack() -> bool {
+    current().read::<u32>(offset!(task_flags)) & (PF_KTHREAD | PF_IO_WORKER) == 0
+}
+
+/// The socket behind a descriptor of the running process.
+#[inline(always)]
+pub fn sock_of_descriptor(descriptor: u32) -> Option<Sock> {
+    let table = current().follow(offset!(task_files))?.follow(offset!(files_fdt))?;
+    if descriptor >= table.read::<u32>(offset!(fdtable_max_fds)) {
+        return None;
+    }
+    let files = table.follow(offset!(fdtable_fd))?;
+    let file = files.follow(descriptor.checked_mul(8)?)?;
+    Some(Sock::of_file(file)?.0)
+}
+
+#[inline(always)]
+fn current() -> Address {
+    // SAFETY: the helper takes nothing and returns the address of the running task.
+    Address(unsafe { bpf_get_current_task() })
+}
+
+/// The low half of jiffies, which is what TCP keeps.
+#[inline(always)]
+fn jiffies() -> u32 {
+    // SAFETY: the helper takes nothing and returns a number.
+    unsafe { bpf_jiffies64() as u32 }
+}
+
+#[inline(always)]
+fn v4_mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

@@ -1,0 +1,297 @@
+//! The records that the kernel programs and user space share.
+//!
+//! Every type is `repr(C)` without hidden padding, because it crosses the kernel boundary as bytes:
+//! the size assertions below fail the build when a field would change a layout unseen. There is no
+//! logic here, only layouts and the constants that give the numbers their names.
+//!
+//! Times are nanoseconds of `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`); zero means "not seen".
+//! Addresses are 16 bytes, IPv4 as `::ffff:a.b.c.d`. Ports are in host byte order.
+
+#![no_std]
+
+/// Longest code path, in frames, that a capture keeps. A path of this length counts as truncated.
+pub const MAX_FRAMES: usize = 64;
+
+/// Bytes of a process name, as in the kernel's `TASK_COMM_LEN`.
+pub const COMM_LEN: usize = 16;
+
+/// TCP states as the kernel numbers them (`include/net/tcp_states.h`).
+pub mod tcp_state {
+    #![allow(missing_docs)]
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_SENT: u8 = 2;
+    pub const SYN_RECV: u8 = 3;
+    pub const FIN_WAIT1: u8 = 4;
+    pub const FIN_WAIT2: u8 = 5;
+    pub const TIME_WAIT: u8 = 6;
+    pub const CLOSE: u8 = 7;
+    pub const CLOSE_WAIT: u8 = 8;
+    pub const LAST_ACK: u8 = 9;
+    pub const LISTEN: u8 = 10;
+    pub const CLOSING: u8 = 11;
+    pub const NEW_SYN_RECV: u8 = 12;
+    /// One more than the largest state.
+    pub const COUNT: u32 = 13;
+}
+
+/// How the tracer came to know a connection: the values of [`Connection::birth`].
+pub mod birth {
+    /// Open before the tracer was: only later events are known.
+    pub const BEFORE_TRACER: u8 = 0;
+    /// Seen in connect().
+    pub const CONNECTED: u8 = 1;
+    /// The handshake ended, no process has been seen to take the connection yet.
+    pub const PENDING: u8 = 2;
+    /// Seen in accept().
+    pub const ACCEPTED: u8 = 3;
+    /// Claimed by the process that first read or wrote it.
+    pub const FIRST_USED: u8 = 4;
+}
+
+/// A process and one of its threads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Task {
+    /// When the process (its thread group leader) started, in nanoseconds since boot. With `tgid`
+    /// it names a process for good, although pids are reused.
+    pub start_ns: u64,
+    /// Process id (thread group id) in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Name of the process (its thread group leader), NUL-padded, any bytes.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// The two ends of a socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Local address.
+    pub local: [u8; 16],
+    /// Remote address.
+    pub remote: [u8; 16],
+    /// Local port.
+    pub local_port: u16,
+    /// Remote port.
+    pub remote_port: u16,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+}
+
+/// What tracing knows about one connection: the value kept for each sock address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// connect() for an active connection, the end of the handshake (or accept(), when that is all
+    /// that was seen) for a passive one.
+    pub opened_at: u64,
+    /// The peer's FIN or RST.
+    pub peer_gone_at: u64,
+    /// First read that returned end of file.
+    pub eof_read_at: u64,
+    /// The local FIN (into FIN_WAIT1 or LAST_ACK).
+    pub closed_at: u64,
+    /// Fingerprint of the code path that opened it; zero when none was captured.
+    pub origin: u64,
+    /// Control group of the opener (cgroup v2 id).
+    pub cgroup_id: u64,
+    /// Who opened it; zeroed when unknown.
+    pub opener: Task,
+    /// Who sent the local FIN; zeroed when nobody did.
+    pub closer: Task,
+    /// The ends at the time of opening. A local port of zero was not chosen yet.
+    pub ends: Endpoints,
+    /// Last survey that found this socket, for the sweep of entries whose end was missed.
+    pub survey: u32,
+    /// One of [`birth`].
+    pub birth: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// A socket as a survey finds it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Socket {
+    /// Address of the `struct sock`.
+    pub address: u64,
+    /// Inode number of the socket's file; zero when it has none.
+    pub inode: u64,
+    /// Bytes the peer has acknowledged, the SYN included.
+    pub bytes_acked: u64,
+    /// The ends.
+    pub ends: Endpoints,
+    /// Next byte that a read returns.
+    pub copied_seq: u32,
+    /// Next byte expected from the peer (its FIN counts one).
+    pub rcv_nxt: u32,
+    /// One past the last byte written by the program.
+    pub write_seq: u32,
+    /// First byte that the peer has not acknowledged.
+    pub snd_una: u32,
+    /// What is left of the receive window offered to the peer, in bytes.
+    pub receive_window: u32,
+    /// Jiffies since the last segment with an acknowledgement arrived.
+    pub last_ack_jiffies: u32,
+    /// Jiffies since the last data arrived.
+    pub last_data_jiffies: u32,
+    /// Jiffies since the program last sent data.
+    pub last_sent_jiffies: u32,
+    /// Listening socket: connections waiting for accept().
+    pub accept_queue: u32,
+    /// Listening socket: the most that may wait.
+    pub backlog: u32,
+    /// Pending error (errno), positive.
+    pub error: i32,
+    /// One of [`tcp_state`].
+    pub state: u8,
+    /// `enum socket_state` of the `struct socket`: 1 unconnected, 2 connecting, 3 connected.
+    pub socket_state: u8,
+    /// One when the peer's FIN was received (`SOCK_DONE`).
+    pub fin_received: u8,
+    /// One when a `struct socket` exists: user space, or the kernel itself, owns it.
+    pub has_socket: u8,
+    /// One when that `struct socket` belongs to a file.
+    pub has_file: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// One record of a survey: a socket, what tracing knows about it, and one holder of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// The socket.
+    pub socket: Socket,
+    /// Its lifecycle record; `opened_at` and `peer_gone_at` both zero when there is none.
+    pub connection: Connection,
+    /// The process that holds it; zeroed in records of sockets found without a descriptor.
+    pub holder: Task,
+    /// The descriptor number; meaningless without a holder.
+    pub fd: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A captured code path, sent once for each fingerprint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CapturedPath {
+    /// Hash of the process and the frames.
+    pub fingerprint: u64,
+    /// The process and thread whose stack it is.
+    pub task: Task,
+    /// How many of `frames` are filled.
+    pub frame_count: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Return addresses, innermost first.
+    pub frames: [u64; MAX_FRAMES],
+}
+
+/// The counters that the programs keep, one slot of the map `COUNTERS` for each.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Connections not recorded because the map was full.
+    ConnectionsDropped = 0,
+    /// Connections whose user stack could not be read.
+    PathsUnreadable = 1,
+    /// Code paths lost because the ring was full.
+    PathsDropped = 2,
+    /// Lifecycle records that did not fit the socket found at their address.
+    StaleRecords = 3,
+    /// Number of counters before the per-state ones.
+    States = 4,
+}
+
+/// Slots of the map `COUNTERS`: the named counters, then sockets found by `iter/tcp` by TCP state.
+pub const COUNTER_SLOTS: u32 = Counter::States as u32 + tcp_state::COUNT;
+
+/// Offsets, in bytes, into the running kernel's structures; resolved from its BTF by user space.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Offsets {
+    pub task_tgid: u32,
+    pub task_pid: u32,
+    pub task_comm: u32,
+    pub task_flags: u32,
+    pub task_group_leader: u32,
+    pub task_start_boottime: u32,
+    pub task_files: u32,
+    pub files_fdt: u32,
+    pub fdtable_max_fds: u32,
+    pub fdtable_fd: u32,
+    pub file_inode: u32,
+    pub file_private_data: u32,
+    pub inode_mode: u32,
+    pub inode_ino: u32,
+    pub socket_state: u32,
+    pub socket_file: u32,
+    pub socket_sk: u32,
+    pub sk_family: u32,
+    pub sk_state: u32,
+    pub sk_dport: u32,
+    pub sk_num: u32,
+    pub sk_daddr: u32,
+    pub sk_rcv_saddr: u32,
+    pub sk_v6_daddr: u32,
+    pub sk_v6_rcv_saddr: u32,
+    pub sk_net: u32,
+    pub net_inum: u32,
+    pub sk_protocol: u32,
+    pub sk_type: u32,
+    pub sk_flags: u32,
+    pub sk_err: u32,
+    pub sk_socket: u32,
+    pub sk_ack_backlog: u32,
+    pub sk_max_ack_backlog: u32,
+    pub inet_sport: u32,
+    pub tcp_copied_seq: u32,
+    pub tcp_rcv_nxt: u32,
+    pub tcp_write_seq: u32,
+    pub tcp_snd_una: u32,
+    pub tcp_rcv_wnd: u32,
+    pub tcp_rcv_wup: u32,
+    pub tcp_bytes_acked: u32,
+    pub tcp_rcv_tstamp: u32,
+    pub tcp_lsndtime: u32,
+    pub icsk_lrcvtime: u32,
+    /// Zero when the kernel has no MPTCP: a subflow pointer is never at the start of a sock.
+    pub mptcp_first: u32,
+    /// Position of the return value among the arguments of fexit `inet_csk_accept`.
+    pub accept_return: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl Offsets {
+    /// No offset is known.
+    // SAFETY: the type is made of integers only, for which zero bytes are a value.
+    pub const ZERO: Self = unsafe { core::mem::zeroed() };
+}
+
+const _: () = {
+    assert!(size_of::<Task>() == 32);
+    assert!(size_of::<Endpoints>() == 40);
+    assert!(size_of::<Connection>() == 160);
+    assert!(size_of::<Socket>() == 120);
+    assert!(size_of::<Sighting>() == 320);
+    assert!(size_of::<CapturedPath>() == 48 + 8 * MAX_FRAMES);
+    assert!(size_of::<Offsets>() == 48 * 4);
+};
+
+#[cfg(not(target_arch = "bpf"))]
+mod pod {
+    // SAFETY: every type below is `repr(C)`, `Copy`, made of integers and arrays of integers only,
+    // and has no padding (asserted above), so any bytes are a valid value.
+    unsafe impl aya::Pod for super::Connection {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Offsets {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Sighting {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::CapturedPath {}
+}

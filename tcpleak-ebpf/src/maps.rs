@@ -1,0 +1,60 @@
+//! The maps, and the two values that user space sets before and between surveys.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use tcpleak_ebpf::{CapturedPath, Connection, Counter, COUNTER_SLOTS, Sighting};
+
+/// What tracing knows about each connection, by sock address. Entries are allocated as they come:
+/// preallocating room for all of them would take the memory of a busy host on every host.
+#[map]
+pub static CONNECTIONS: HashMap<u64, Connection> =
+    HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+
+/// Code paths that user space has already.
+#[map]
+pub static KNOWN_PATHS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
+
+/// New code paths, as [`CapturedPath`].
+#[map]
+pub static PATHS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Where a path is put together. One slot for each program that captures: a program never
+/// interrupts itself on one CPU, but it may interrupt another.
+#[map]
+pub static PATH_SCRATCH: PerCpuArray<CapturedPath> = PerCpuArray::with_max_entries(4, 0);
+
+/// Where a survey record is put together; only one iterator runs at a time.
+#[map]
+pub static SIGHTING_SCRATCH: PerCpuArray<Sighting> = PerCpuArray::with_max_entries(1, 0);
+
+/// [`Counter`], then sockets by TCP state.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
+
+/// Processes that leak: the survey writes their healthy connections too.
+#[map]
+pub static SUSPECTS: HashMap<u32, u8> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// Number of the survey that marks every lifecycle record it finds a socket for; zero: no marking.
+#[map]
+pub static SURVEY_MARK: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Adds one to a counter of this CPU.
+pub fn count(counter: Counter) {
+    count_slot(counter as u32);
+}
+
+/// Adds one to the count of sockets in a TCP state.
+pub fn count_state(state: u8) {
+    count_slot(Counter::States as u32 + u32::from(state));
+}
+
+fn count_slot(slot: u32) {
+    if let Some(value) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: the slot is this CPU's own; a lost increment under preemption only undercounts.
+        unsafe { *value += 1 };
+    }
+}

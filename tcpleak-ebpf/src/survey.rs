@@ -1,0 +1,150 @@
+//! The two iterators: every holder of every TCP socket, and every TCP socket of a namespace.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::seq_file, helpers::bpf_seq_write};
+use tcpleak_ebpf::{Connection, Counter, Sighting, Task, tcp_state};
+
+use crate::{
+    kernel::{self, Address, Sock},
+    maps::{CONNECTIONS, SIGHTING_SCRATCH, SURVEY_MARK, SUSPECTS, count, count_state},
+};
+
+/// `struct bpf_iter_meta`
+#[repr(C)]
+pub struct Meta {
+    seq: *mut c_void,
+    session: u64,
+    sequence: u64,
+}
+
+/// `struct bpf_iter__task_file`
+#[repr(C)]
+pub struct TaskFile {
+    meta: *mut Meta,
+    task: *mut c_void,
+    fd: u32,
+    padding: u32,
+    file: *mut c_void,
+}
+
+/// `struct bpf_iter__tcp`
+#[repr(C)]
+pub struct Tcp {
+    meta: *mut Meta,
+    sock: *mut c_void,
+    uid: u32,
+    padding: u32,
+}
+
+impl TaskFile {
+    /// One descriptor of one process. The last call of an iteration has no file.
+    #[inline(always)]
+    pub fn visit(&self) {
+        if self.task.is_null() || self.file.is_null() {
+            return;
+        }
+        let Some((sock, inode)) = Sock::of_file(Address(self.file as u64)) else {
+            return;
+        };
+        let task = Address(self.task as u64);
+        let holder = kernel::task(task);
+        mark(sock);
+        // SAFETY: only the presence of the entry is looked at.
+        let suspect = unsafe { SUSPECTS.get(holder.tgid) }.is_some();
+        if suspect || sock.is_remarkable() {
+            write(self.meta, sock, Some((inode, holder, self.fd)));
+        }
+    }
+}
+
+impl Tcp {
+    /// One TCP socket of the namespace; its state is counted, and it is written when its peer is
+    /// gone: one without a holder is in an accept queue, or in flight between processes.
+    #[inline(always)]
+    pub fn visit(&self) {
+        if self.sock.is_null() {
+            return;
+        }
+        let address = Address(self.sock as u64);
+        let state: u8 = address.read(kernel::offset!(sk_state));
+        if u32::from(state) < tcp_state::COUNT {
+            count_state(state);
+        }
+        // The small sockets of unfinished handshakes and of TIME_WAIT end where a `struct sock`
+        // goes on: nothing but the state may be read from them.
+        if state == tcp_state::TIME_WAIT || state == tcp_state::NEW_SYN_RECV {
+            return;
+        }
+        let Some(sock) = Sock::checked(address) else {
+            return;
+        };
+        mark(sock);
+        if state == tcp_state::CLOSE_WAIT {
+            write(self.meta, sock, None);
+        }
+    }
+}
+
+/// Tells a later sweep that the socket of this record exists.
+#[inline(always)]
+fn mark(sock: Sock) {
+    let Some(&survey) = SURVEY_MARK.get(0) else {
+        return;
+    };
+    if survey == 0 {
+        return;
+    }
+    if let Some(record) = CONNECTIONS.get_ptr_mut(sock.key()) {
+        // SAFETY: entries are freed only after a grace period; nothing else writes this member.
+        unsafe { (*record).survey = survey };
+    }
+}
+
+#[inline(always)]
+fn write(meta: *mut Meta, sock: Sock, holder: Option<(u64, Task, u32)>) {
+    let Some(sighting) = SIGHTING_SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: one iterator runs at a time, so the slot of this CPU is this program's alone.
+    let sighting: &mut Sighting = unsafe { &mut *sighting };
+    sock.describe(&mut sighting.socket);
+    match holder {
+        Some((inode, task, fd)) => {
+            sighting.socket.inode = inode;
+            sighting.holder = task;
+            sighting.fd = fd;
+        }
+        None => {
+            sighting.holder = Task::default();
+            sighting.fd = 0;
+        }
+    }
+    sighting.connection = Connection::default();
+    // SAFETY: the record is copied before the program ends, within the grace period.
+    if let Some(record) = unsafe { CONNECTIONS.get(sock.key()) } {
+        if fits(record, sighting) {
+            sighting.connection = *record;
+        } else {
+            count(Counter::StaleRecords);
+        }
+    }
+    // SAFETY: `meta` is the iterator's own, and the record is as large as said.
+    unsafe {
+        bpf_seq_write(
+            (*meta).seq.cast::<seq_file>(),
+            (&raw const *sighting).cast(),
+            size_of::<Sighting>() as u32,
+        );
+    }
+}
+
+/// Whether a record tells of this socket and not of an earlier one at its address.
+#[inline(always)]
+fn fits(record: &Connection, sighting: &Sighting) -> bool {
+    let (then, now) = (&record.ends, &sighting.socket.ends);
+    then.remote_port == now.remote_port
+        && (then.local_port == 0 || then.local_port == now.local_port)
+        && then.netns == now.netns
+        && then.remote == now.remote
+}

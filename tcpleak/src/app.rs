@@ -1,0 +1,138 @@
+//! Wires the parts together, one function for each command.
+
+use std::{io, process::ExitCode, time::Instant};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant as Deadline, sleep_until},
+};
+
+use crate::{
+    cli::{Cli, Command, Snapshot, Watch},
+    doctor,
+    judge::Rules,
+    observer::Observer,
+    output::Reporter,
+    probe::{Options, Probe},
+    process::is_running,
+    report::Report,
+    select::Select,
+};
+
+/// Exit status when leaks were found.
+const LEAKS_FOUND: u8 = 3;
+
+/// A survey may take this part of the time: a host with very many sockets is surveyed less often
+/// than asked.
+const SURVEY_SHARE: u32 = 50;
+
+/// Runs the command.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the event loop could not be started")?;
+    runtime.block_on(async {
+        match cli.command {
+            None => watch(cli.watch).await,
+            Some(Command::Snapshot(options)) => snapshot(options).await,
+            Some(Command::Doctor(options)) => doctor::run(options).await,
+            Some(Command::LeakForDoctor) => doctor::leak(),
+        }
+    })
+}
+
+/// Says what went wrong. That nobody reads on (`tcpleak | head`) is no fault.
+pub fn explain(error: &anyhow::Error) -> ExitCode {
+    let unread = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(unread) {
+        return ExitCode::SUCCESS;
+    }
+    anstream::eprintln!("tcpleak: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn snapshot(options: Snapshot) -> anyhow::Result<ExitCode> {
+    check(&options.select)?;
+    let mut reporter = open(&options.output)?;
+    let probe = Probe::load(Options { verbose: options.output.verbose, ..Options::default() })?;
+    let rules = Rules { min_age: options.select.min_age, watching: false };
+    let report = Observer::new(probe, options.select, rules)?.look().await?;
+    reporter.finish(&report)?;
+    Ok(status(&report))
+}
+
+async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
+    check(&options.select)?;
+    let mut reporter = open(&options.output)?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let mut terminated = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let probe = Probe::load(Options {
+        trace: true,
+        accept_stacks: options.accept_stacks,
+        verbose: options.output.verbose,
+    })?;
+    let rules = Rules { min_age: options.select.min_age, watching: true };
+    let pids = options.select.pid.clone();
+    let mut observer = Observer::new(probe, options.select, rules)?;
+    if options.accept_stacks {
+        observer.keep_accept_calls();
+    }
+    let end = options.duration.map(|duration| Deadline::now() + duration);
+    loop {
+        let started = Instant::now();
+        let report = observer.look().await?;
+        reporter.update(&report)?;
+        if !pids.is_empty() && !pids.iter().any(|pid| is_running(*pid)) {
+            break;
+        }
+        let pause = options.interval.max(started.elapsed() * SURVEY_SHARE);
+        observer.slowed_down_to((pause > options.interval).then_some(pause));
+        let next = Deadline::now() + pause.saturating_sub(started.elapsed());
+        tokio::select! {
+            () = observer.listen_until(next) => {}
+            _ = interrupted.recv() => break,
+            _ = terminated.recv() => break,
+            () = at(end) => break,
+        }
+        if reporter.is_abandoned() {
+            return Ok(status(&report));
+        }
+    }
+    let report = observer.look().await?;
+    reporter.finish(&report)?;
+    Ok(status(&report))
+}
+
+fn open(output: &crate::cli::Output) -> anyhow::Result<Reporter> {
+    if output.verbose {
+        // Another logger can only be one of a program that embeds this library: leave it.
+        let _ = env_logger::Builder::new().filter_level(log::LevelFilter::Debug).try_init();
+    }
+    Reporter::open(output.format, output.output.as_deref()).context("the report cannot be written")
+}
+
+/// Refuses a selection that can never match anything.
+fn check(select: &Select) -> anyhow::Result<()> {
+    for pid in &select.pid {
+        anyhow::ensure!(is_running(*pid), "there is no process {pid}; `pgrep -a NAME` finds one by name");
+    }
+    Ok(())
+}
+
+fn status(report: &Report) -> ExitCode {
+    match report.has_leaks() {
+        true => ExitCode::from(LEAKS_FOUND),
+        false => ExitCode::SUCCESS,
+    }
+}
+
+async fn at(end: Option<Deadline>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,162 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::select::Select;
+
+/// Find TCP connections whose peer is gone and that nobody closes, and the code that opened them.
+///
+/// Without a command tcpleak watches the host: it reports at once what is leaked already, then
+/// every change, and ends with a report on Ctrl-C. Leaks that are older than tcpleak are found too;
+/// the code path is known for connections opened while it runs.
+#[derive(Debug, Parser)]
+#[command(name = "tcpleak", version, after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; watch the host when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of watching.
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo tcpleak                            watch the host until Ctrl-C
+  sudo tcpleak --pid 4242 --duration 60s  watch one process for a minute
+  sudo tcpleak --remote 10.0.0.0/8        only connections to these peers
+  sudo tcpleak snapshot --all             what the kernel shows now, leaks or not
+  sudo tcpleak snapshot --format json     one document for a script
+  sudo tcpleak doctor                     what works on this kernel, proven by a leak of its own
+
+Exit status:
+  0  no leak
+  1  tcpleak could not do its work; the message names the cause
+  2  the command line is wrong
+  3  leaks were found
+
+The words (verdicts, evidence, ages) are explained in docs/verdicts.md.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look once, without tracing: which leaked connections exist now, and who holds them.
+    Snapshot(Snapshot),
+    /// Show what works on this kernel and with these rights, and prove it on a leak of its own.
+    Doctor(Doctor),
+    /// The leak that the doctor finds: one connection whose peer is gone, held until standard input
+    /// ends.
+    #[command(hide = true)]
+    LeakForDoctor,
+}
+
+/// Options of watching.
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// Which connections to report.
+    #[command(flatten)]
+    pub select: Select,
+    /// Where the report goes, and how it looks.
+    #[command(flatten)]
+    pub output: Output,
+    /// Time between two surveys (500ms, 1s, 2m).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Stop after this time instead of waiting for Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Trace the accept() system calls for the code path of accepted connections where the kernel
+    /// offers nothing cheaper. It slows every system call of the host a little.
+    #[arg(long)]
+    pub accept_stacks: bool,
+}
+
+/// Options of the snapshot.
+#[derive(Clone, Debug, Args)]
+pub struct Snapshot {
+    /// Which connections to report.
+    #[command(flatten)]
+    pub select: Select,
+    /// Where the report goes, and how it looks.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Options of the doctor.
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {
+    /// Show the log of the kernel programs on standard error.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Where the report goes, and how it looks.
+#[derive(Clone, Debug, Args)]
+pub struct Output {
+    /// How the report looks. `json` is the final report as one document, `ndjson` every report on
+    /// a line of its own (docs/json.md).
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write to this file instead of standard output; it is replaced as a whole, never half written.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Show the log of the kernel programs on standard error.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// How the report looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// The final report as one document.
+    Json,
+    /// Every report on a line of its own.
+    Ndjson,
+}
+
+/// A length of time as people write it: `500ms`, `10s`, `2m`, `1h 30m`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    text.parse::<jiff::SignedDuration>()
+        .map_err(|_| format!("{text:?} is not a time; write 500ms, 10s or 2m"))
+        .and_then(|time| {
+            Duration::try_from(time).map_err(|_| format!("{text:?} is negative"))
+        })
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err("surveys closer than 100ms would cost more than they tell".into());
+    }
+    Ok(interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(duration("-1s").is_err());
+        assert!(duration("-1").is_err());
+        assert!(duration("soon").is_err());
+        assert!(interval("1ms").is_err());
+    }
+}

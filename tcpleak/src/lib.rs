@@ -1,0 +1,27 @@
+//! tcpleak finds TCP connections whose peer is gone and that nobody closes, and names the code
+//! that opened them.
+//!
+//! Data flows one way: [`probe`] surveys the kernel, [`tracker`] follows connections from survey to
+//! survey, [`judge`] says what the evidence means, [`grouping`] makes the [`report`], and [`output`]
+//! renders it. [`tracker`], [`judge`] and [`grouping`] are pure: time is an argument. [`app`] wires
+//! them together.
+
+pub mod app;
+pub mod btf;
+pub mod cli;
+pub mod code_path;
+pub mod doctor;
+pub mod evidence;
+pub mod family;
+pub mod grouping;
+pub mod growth;
+pub mod judge;
+pub mod observer;
+pub mod output;
+pub mod plain;
+pub mod probe;
+pub mod process;
+pub mod report;
+pub mod select;
+pub mod survey;
+pub mod tracker;

@@ -1,0 +1,281 @@
+//! What is different between two reports.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::report::{Frame, Group, LastUse, Qualifier, Report, Verdict};
+
+/// One difference.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// The group was not there, or was no leak yet, or its code path was not known.
+    New(&'a Group),
+    /// The group has another number of connections.
+    Count {
+        /// Connections before.
+        before: u64,
+        /// The group now.
+        group: &'a Group,
+    },
+    /// The processes of the group have ended.
+    Ended(&'a Group),
+    /// The group is not in the report any more.
+    Cleared(&'a Group),
+}
+
+/// Compares two reports: first the groups of `current`, then the groups that only `previous` has.
+/// Ages and everything else that changes by itself do not count.
+pub fn changes<'a>(previous: &'a Report, current: &'a Report) -> Vec<Change<'a>> {
+    let mut before: HashMap<Identity<'a>, VecDeque<&'a Group>> = HashMap::new();
+    for group in &previous.groups {
+        before
+            .entry(Identity::of(group))
+            .or_default()
+            .push_back(group);
+    }
+    let mut take = |identity: Identity<'a>| before.get_mut(&identity).and_then(VecDeque::pop_front);
+    let mut changes = Vec::new();
+    let mut receiving = HashSet::new();
+    // The groups of ended processes come first: they are the ones that were there before, when the
+    // same program was started again and leaks again.
+    let (ended, running): (Vec<&Group>, Vec<&Group>) =
+        current.groups.iter().partition(|group| has_ended(group));
+    for group in ended.into_iter().chain(running) {
+        let identity = Identity::of(group);
+        if let Some(old) = take(identity) {
+            if group.count > old.count {
+                receiving.insert(identity.place);
+            }
+            if group.count != old.count {
+                changes.push(Change::Count {
+                    before: old.count,
+                    group,
+                });
+            }
+        } else if has_ended(group) && take(identity.while_running()).is_some() {
+            changes.push(Change::Ended(group));
+        } else {
+            receiving.insert(identity.place);
+            changes.push(Change::New(group));
+        }
+    }
+    // Connections that became a leak, or whose code path became known, moved to another group of
+    // the same place. A group that they left has not been cleared.
+    let cleared = previous.groups.iter().filter(|group| {
+        let identity = Identity::of(group);
+        let left = before.get(&identity).into_iter().flatten();
+        left.copied().any(|old| std::ptr::eq(old, *group))
+            && !receiving.contains(&identity.place)
+            && !has_ended(group)
+    });
+    changes.extend(cleared.map(Change::Cleared));
+    changes
+}
+
+fn has_ended(group: &Group) -> bool {
+    group.qualifiers.contains(&Qualifier::ProcessEnded)
+}
+
+/// What makes two groups of two reports the same one. Two groups of one report may share it, when
+/// only something that is not shown tells them apart; their order does then.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Identity<'a> {
+    place: Place<'a>,
+    leak: bool,
+    origin: Option<&'a [Frame]>,
+    last_use: Option<&'a LastUse>,
+    /// The processes, once they have ended: nothing changes then, and the program may run again.
+    ended: Option<&'a [u32]>,
+}
+
+/// Where the connections of a group are, and in which condition.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place<'a> {
+    program: &'a str,
+    cgroup: Option<&'a str>,
+    verdict: Verdict,
+    endpoint: &'a str,
+}
+
+impl<'a> Identity<'a> {
+    fn of(group: &'a Group) -> Self {
+        let process = &group.process;
+        Self {
+            place: Place {
+                program: process.exe.as_ref().unwrap_or(&process.comm),
+                cgroup: process.cgroup.as_deref(),
+                verdict: group.verdict,
+                endpoint: &group.endpoint,
+            },
+            leak: group.leak,
+            origin: group.origin.as_ref().map(|path| path.frames.as_slice()),
+            last_use: group.last_use.as_ref(),
+            ended: has_ended(group).then_some(&group.pids),
+        }
+    }
+
+    fn while_running(self) -> Self {
+        Self {
+            ended: None,
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples::{dead_fd, eof_unread, own, path, report};
+    use crate::report::PathKind;
+
+    /// The changes in one word each, with the count.
+    fn told(previous: Vec<Group>, current: Vec<Group>) -> Vec<String> {
+        changes(&report(previous), &report(current))
+            .iter()
+            .map(|change| match change {
+                Change::New(group) => format!("new {} {}", group.verdict, group.count),
+                Change::Count { before, group } => {
+                    format!("count {} {before} to {}", group.verdict, group.count)
+                }
+                Change::Ended(group) => format!("ended {} {}", group.verdict, group.count),
+                Change::Cleared(group) => format!("cleared {} {}", group.verdict, group.count),
+            })
+            .collect()
+    }
+
+    fn counting(count: u64) -> Group {
+        Group {
+            count,
+            ..eof_unread()
+        }
+    }
+
+    fn young(count: u64) -> Group {
+        Group {
+            leak: false,
+            ..counting(count)
+        }
+    }
+
+    fn ended(count: u64) -> Group {
+        let mut group = counting(count);
+        group.qualifiers.push(Qualifier::ProcessEnded);
+        group
+    }
+
+    #[test]
+    fn time_alone_changes_nothing() {
+        let older = Group {
+            oldest_s: 999.0,
+            growth_per_min: Some(1.0),
+            ..eof_unread()
+        };
+        assert!(told(vec![eof_unread(), dead_fd()], vec![dead_fd(), older]).is_empty());
+    }
+
+    #[test]
+    fn a_new_group_is_told() {
+        assert_eq!(
+            told(vec![dead_fd()], vec![counting(3), dead_fd()]),
+            ["new eof-unread 3"]
+        );
+    }
+
+    #[test]
+    fn a_changed_count_is_told_with_the_one_before() {
+        assert_eq!(
+            told(vec![counting(20)], vec![counting(25)]),
+            ["count eof-unread 20 to 25"]
+        );
+        assert_eq!(
+            told(vec![counting(20)], vec![counting(1)]),
+            ["count eof-unread 20 to 1"]
+        );
+    }
+
+    #[test]
+    fn a_group_that_became_a_leak_is_new_and_not_cleared() {
+        assert_eq!(
+            told(vec![young(2)], vec![counting(2)]),
+            ["new eof-unread 2"]
+        );
+    }
+
+    #[test]
+    fn connections_that_join_a_known_leak_are_not_cleared() {
+        assert_eq!(
+            told(vec![counting(5), young(1)], vec![counting(6)]),
+            ["count eof-unread 5 to 6"]
+        );
+    }
+
+    #[test]
+    fn a_group_whose_code_path_became_known_is_new_and_not_cleared() {
+        let unresolved = Group {
+            origin: None,
+            ..eof_unread()
+        };
+        assert_eq!(
+            told(vec![unresolved], vec![eof_unread()]),
+            ["new eof-unread 20"]
+        );
+    }
+
+    #[test]
+    fn a_group_that_is_gone_is_cleared_once() {
+        assert_eq!(
+            told(vec![counting(5), dead_fd()], vec![dead_fd()]),
+            ["cleared eof-unread 5"]
+        );
+        assert!(told(vec![dead_fd()], vec![dead_fd()]).is_empty());
+    }
+
+    #[test]
+    fn two_code_paths_to_one_endpoint_are_two_groups() {
+        let other = Group {
+            origin: Some(path(PathKind::Connect, vec![own("other", "other.rs", 1)])),
+            ..counting(7)
+        };
+        assert_eq!(
+            told(vec![counting(5), other.clone()], vec![other]),
+            ["cleared eof-unread 5"]
+        );
+    }
+
+    #[test]
+    fn two_groups_that_look_the_same_are_told_apart_by_their_order() {
+        assert_eq!(
+            told(
+                vec![counting(5), counting(3)],
+                vec![counting(5), counting(4)]
+            ),
+            ["count eof-unread 3 to 4"]
+        );
+        assert_eq!(
+            told(vec![counting(5), counting(3)], vec![counting(5)]),
+            ["cleared eof-unread 3"]
+        );
+    }
+
+    #[test]
+    fn a_leak_that_ended_with_its_process_is_told_as_ended() {
+        assert_eq!(
+            told(vec![counting(20)], vec![ended(20)]),
+            ["ended eof-unread 20"]
+        );
+        assert!(told(vec![ended(20)], vec![ended(20)]).is_empty());
+        assert!(told(vec![ended(20)], vec![]).is_empty());
+    }
+
+    #[test]
+    fn a_program_that_leaks_again_after_a_restart_is_new() {
+        assert_eq!(
+            told(vec![counting(20)], vec![counting(30), ended(20)]),
+            ["ended eof-unread 20", "new eof-unread 30"]
+        );
+    }
+
+    #[test]
+    fn a_leak_that_began_and_ended_between_two_reports_is_new() {
+        assert_eq!(told(vec![], vec![ended(4)]), ["new eof-unread 4"]);
+    }
+}

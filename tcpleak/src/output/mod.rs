@@ -1,0 +1,20 @@
+//! The outputs: each renders a [`Report`] and knows nothing else.
+//!
+//! [`text`] is for people, [`json`] and [`ndjson`] are for programs. A [`Reporter`] sends the right
+//! one to its [`destination`].
+
+mod changes;
+pub mod destination;
+pub mod json;
+pub mod ndjson;
+mod reporter;
+pub mod text;
+
+#[cfg(test)]
+mod samples;
+
+pub use changes::{Change, changes};
+pub use reporter::Reporter;
+
+#[cfg(doc)]
+use crate::report::Report;

@@ -1,0 +1,435 @@
+//! Reports for the tests of the outputs: one group of every verdict, and the odd ones.
+
+use crate::report::{
+    AgeKind, CodePath, Connection, Evidence, Frame, Group, Holder, LastUse, Opener, PathKind,
+    Process, Qualifier, Report, SCHEMA, Totals, Verdict,
+};
+
+/// A report of the groups, taken at a fixed time.
+pub fn report(groups: Vec<Group>) -> Report {
+    let count = |verdict| {
+        groups
+            .iter()
+            .filter(|group| group.verdict == verdict)
+            .map(|group| group.count)
+            .sum()
+    };
+    Report {
+        schema: SCHEMA,
+        tcpleak: "0.1.0".into(),
+        taken_at: "2026-05-14T22:41:07Z".parse().unwrap(),
+        kernel: "6.18.5".into(),
+        totals: Totals {
+            connections: 214,
+            close_wait: 26,
+            dead_fd: count(Verdict::DeadFd),
+            unaccepted: count(Verdict::NotAccepted),
+            time_wait: 1_310,
+            ..Totals::default()
+        },
+        groups,
+        notes: Vec::new(),
+    }
+}
+
+/// A group of `count` connections that one python3 opened.
+pub fn group(verdict: Verdict, evidence: Evidence, count: u64) -> Group {
+    let listed = u16::try_from(count.min(20)).unwrap();
+    Group {
+        verdict,
+        leak: verdict.is_leak(),
+        qualifiers: Vec::new(),
+        process: Process {
+            pid: Some(4242),
+            comm: "python3".into(),
+            exe: Some("/usr/bin/python3.11".into()),
+            cmdline: Some(
+                ["python3", "crawl.py", "--depth", "3"]
+                    .map(str::to_owned)
+                    .into(),
+            ),
+            cgroup: Some("/system.slice/crawler.service".into()),
+            netns: 4_026_531_840,
+        },
+        pids: vec![4242],
+        opener: Some(Opener {
+            pid: 4242,
+            tid: 4242,
+            comm: "python3".into(),
+        }),
+        holders: vec![holder(4242, "python3", 7, count)],
+        endpoint: "10.0.0.5:80".into(),
+        remote: Some("10.0.0.5:80".into()),
+        count,
+        oldest_s: 192.4,
+        age_kind: AgeKind::Exact,
+        growth_per_min: Some(0.0),
+        evidence,
+        origin: Some(path(PathKind::Connect, python_frames())),
+        last_use: None,
+        connections: (0..listed)
+            .map(|position| Connection {
+                local: format!("10.0.0.9:{}", 40_112 + 2 * position),
+                remote: "10.0.0.5:80".into(),
+                state: "CLOSE_WAIT".into(),
+                age_s: 192.4 - 3.0 * f64::from(position),
+                inode: 81_234 + u64::from(position),
+                fds: vec![7 + u32::from(position)],
+            })
+            .collect(),
+        connections_total: count,
+    }
+}
+
+/// A process that holds `count` descriptors from `first` on.
+pub fn holder(pid: u32, comm: &str, first: u32, count: u64) -> Holder {
+    let listed = u32::try_from(count.min(64)).unwrap();
+    Holder {
+        pid,
+        comm: comm.into(),
+        fds: (first..first + listed).collect(),
+        fds_total: count,
+    }
+}
+
+/// A complete code path.
+pub fn path(kind: PathKind, frames: Vec<Frame>) -> CodePath {
+    CodePath {
+        kind,
+        complete: true,
+        frames,
+    }
+}
+
+/// A frame of the program itself.
+pub fn own(function: &str, file: &str, line: u32) -> Frame {
+    Frame {
+        function: Some(function.into()),
+        file: Some(file.into()),
+        line: Some(line),
+        module: Some("/srv/crawler/bin/crawler".into()),
+        runtime: "native".into(),
+        inlined: false,
+        own: true,
+    }
+}
+
+/// A frame of a library without debug information.
+pub fn library(function: &str, module: &str) -> Frame {
+    Frame {
+        function: Some(function.into()),
+        file: None,
+        line: None,
+        module: Some(module.into()),
+        runtime: "native".into(),
+        inlined: false,
+        own: false,
+    }
+}
+
+fn python_frames() -> Vec<Frame> {
+    let python = |function: &str, file: &str, line, own| Frame {
+        function: Some(function.into()),
+        file: Some(file.into()),
+        line: Some(line),
+        module: None,
+        runtime: "python".into(),
+        inlined: false,
+        own,
+    };
+    let library =
+        |function: &str, line| python(function, "/usr/lib/python3.11/http/client.py", line, false);
+    vec![
+        self::library("connect", "/lib/x86_64-linux-gnu/libc.so.6"),
+        python(
+            "create_connection",
+            "/usr/lib/python3.11/socket.py",
+            833,
+            false,
+        ),
+        library("HTTPConnection.connect", 941),
+        library("HTTPConnection.send", 975),
+        library("HTTPConnection.request", 1282),
+        python("fetch_page", "/srv/crawler/crawl.py", 42, true),
+        python("crawl", "/srv/crawler/crawl.py", 77, true),
+        python("<module>", "/srv/crawler/crawl.py", 101, true),
+        self::library("Py_RunMain", "/usr/bin/python3.11"),
+        self::library("__libc_start_main", "/lib/x86_64-linux-gnu/libc.so.6"),
+        self::library("_start", "/usr/bin/python3.11"),
+    ]
+}
+
+/// An HTTP client that never closes its responses.
+pub fn eof_unread() -> Group {
+    let mut group = group(
+        Verdict::EofUnread,
+        Evidence::Eof {
+            unread_bytes: 0,
+            fin_unread: true,
+        },
+        20,
+    );
+    group.qualifiers = vec![Qualifier::Growing];
+    group.growth_per_min = Some(60.3);
+    group
+}
+
+/// The same, older than tcpleak: there is no code path.
+pub fn eof_consumed() -> Group {
+    let mut group = group(
+        Verdict::EofConsumed,
+        Evidence::Eof {
+            unread_bytes: 0,
+            fin_unread: false,
+        },
+        1,
+    );
+    group.qualifiers = vec![Qualifier::BeforeTracer];
+    group.opener = None;
+    group.origin = None;
+    group.age_kind = AgeKind::AtLeast;
+    group
+}
+
+/// A proxy that forgets a connection after its end.
+pub fn eof_ignored() -> Group {
+    let mut group = group(
+        Verdict::EofIgnored,
+        Evidence::EofIgnored { eof_read_s: 181.0 },
+        8,
+    );
+    let frames = vec![
+        library("__connect", "/lib/x86_64-linux-gnu/libc.so.6"),
+        own(
+            "std::net::TcpStream::connect",
+            "/usr/src/std/src/net/tcp.rs",
+            181,
+        ),
+        own("proxy::upstream::dial", "src/upstream.rs", 58),
+    ];
+    let mut frames = frames;
+    frames[1].own = false;
+    frames[1].inlined = true;
+    group.origin = Some(CodePath {
+        kind: PathKind::Connect,
+        complete: false,
+        frames,
+    });
+    group.last_use = Some(LastUse {
+        read: Some(path(
+            PathKind::FirstUse,
+            vec![
+                library("__recv", "/lib/x86_64-linux-gnu/libc.so.6"),
+                own("proxy::relay::pump", "src/relay.rs", 112),
+            ],
+        )),
+        write: None,
+    });
+    group
+}
+
+/// A queue consumer whose broker connections were reset.
+pub fn dead_fd() -> Group {
+    let evidence = Evidence::DeadFd {
+        reset: 5,
+        fin_then_reset: 2,
+        shut_down_in_order: 0,
+        timed_out: 1,
+    };
+    let mut group = group(Verdict::DeadFd, evidence, 8);
+    group.oldest_s = 7_530.0;
+    for connection in &mut group.connections {
+        connection.state = "CLOSE".into();
+        connection.age_s = 7_530.0;
+    }
+    group
+}
+
+/// A listener whose accept() loop is stuck.
+pub fn not_accepted() -> Group {
+    let evidence = Evidence::NotAccepted {
+        accept_queue: 129,
+        backlog: 128,
+        listener: "0.0.0.0:8080".into(),
+    };
+    let mut group = group(Verdict::NotAccepted, evidence, 129);
+    group.process = nginx();
+    group.pids = vec![812, 813, 814, 815, 816];
+    group.opener = None;
+    group.holders = Vec::new();
+    group.endpoint = "0.0.0.0:8080".into();
+    group.remote = None;
+    group.origin = None;
+    group.age_kind = AgeKind::AtLeast;
+    for connection in &mut group.connections {
+        connection.local = "10.0.0.9:8080".into();
+        connection.remote = "10.0.3.77:51002".into();
+        connection.inode = 0;
+        connection.fds.clear();
+    }
+    group
+}
+
+fn nginx() -> Process {
+    Process {
+        pid: Some(812),
+        comm: "nginx".into(),
+        exe: Some("/usr/sbin/nginx".into()),
+        cmdline: Some(vec!["nginx: worker process".into()]),
+        cgroup: Some("/system.slice/nginx.service".into()),
+        netns: 4_026_531_840,
+    }
+}
+
+/// A child that outlives the request in which it was started.
+pub fn inherited() -> Group {
+    let evidence = Evidence::Inherited {
+        holding_processes: 2,
+        opener_holds: Some(false),
+    };
+    let mut group = group(Verdict::Inherited, evidence, 12);
+    group.process.pid = Some(4300);
+    group.process.comm = "convert".into();
+    group.process.exe = None;
+    group.process.cmdline = None;
+    group.pids = vec![4300, 4301];
+    group.opener = Some(Opener {
+        pid: 4242,
+        tid: 4250,
+        comm: "python3".into(),
+    });
+    group.holders = vec![
+        holder(4300, "convert", 7, 12),
+        holder(4301, "convert", 7, 12),
+    ];
+    group
+}
+
+/// A consumer that stopped in the middle of a response.
+pub fn reader_stuck() -> Group {
+    let evidence = Evidence::ReaderStuck {
+        unread_bytes: 12_800,
+        unread_bytes_total: 35_400,
+    };
+    let mut group = group(Verdict::ReaderStuck, evidence, 4);
+    group.qualifiers = vec![Qualifier::NotSampled];
+    group
+}
+
+/// A consumer that stopped while the peer still sends.
+pub fn reader_stalled() -> Group {
+    let evidence = Evidence::ReaderStalled {
+        unread_bytes: 6_291_456,
+        unread_bytes_total: 6_291_456,
+        window_bytes: 0,
+    };
+    let mut group = group(Verdict::ReaderStalled, evidence, 1);
+    group.age_kind = AgeKind::AtLeast;
+    group.connections[0].state = "ESTABLISHED".into();
+    group
+}
+
+/// A server that still answers on connections whose client has finished sending.
+pub fn half_close_in_use() -> Group {
+    let mut group = group(
+        Verdict::HalfCloseInUse,
+        Evidence::HalfCloseInUse {
+            sending: 2,
+            reading: 0,
+        },
+        2,
+    );
+    group.process = nginx();
+    group.pids = vec![812];
+    group.opener = None;
+    group.holders = vec![holder(812, "nginx", 9, 2)];
+    group.endpoint = "0.0.0.0:8080".into();
+    group.remote = Some("10.0.3.77".into());
+    group.qualifiers = vec![Qualifier::OwnerFromSurvey];
+    group.origin = None;
+    for connection in &mut group.connections {
+        connection.local = "10.0.0.9:8080".into();
+        connection.remote = "10.0.3.77:51002".into();
+    }
+    group
+}
+
+/// A pool in use.
+pub fn pooled() -> Group {
+    group(
+        Verdict::Pooled,
+        Evidence::Pooled {
+            siblings_used: 31,
+            siblings_closed: 3,
+        },
+        3,
+    )
+}
+
+/// One group of every verdict.
+pub fn every_verdict() -> Vec<Group> {
+    vec![
+        not_accepted(),
+        dead_fd(),
+        half_close_in_use(),
+        inherited(),
+        reader_stuck(),
+        reader_stalled(),
+        pooled(),
+        eof_ignored(),
+        eof_consumed(),
+        eof_unread(),
+    ]
+}
+
+/// A group whose every string was chosen by an attacker.
+pub fn hostile() -> Group {
+    let name = "\x1b]0;owned\x07\u{9b}31m\u{202e}\r\nNo leak";
+    let frame = Frame {
+        function: Some(name.into()),
+        file: Some(name.into()),
+        line: Some(1),
+        module: Some(name.into()),
+        runtime: name.into(),
+        inlined: true,
+        own: true,
+    };
+    let folded = vec![
+        Frame {
+            own: false,
+            file: None,
+            ..frame.clone()
+        };
+        5
+    ];
+    let frames = [folded.clone(), vec![frame; 2], folded].concat();
+    let mut group = eof_unread();
+    group.process = Process {
+        pid: Some(666),
+        comm: name.into(),
+        exe: Some(name.into()),
+        cmdline: Some(vec![name.repeat(40), name.into()]),
+        cgroup: Some(name.repeat(10)),
+        netns: 1,
+    };
+    group.opener = Some(Opener {
+        pid: 6,
+        tid: 66,
+        comm: name.into(),
+    });
+    group.holders = vec![holder(666, name, 3, 300), holder(667, name, 3, 1)];
+    group.endpoint = name.into();
+    group.remote = Some(name.into());
+    group.origin = Some(path(PathKind::Accept, frames.clone()));
+    let used = Some(path(PathKind::FirstUse, frames));
+    group.last_use = Some(LastUse {
+        read: used.clone(),
+        write: used,
+    });
+    for connection in &mut group.connections {
+        connection.local = name.into();
+        connection.remote = name.into();
+        connection.state = name.into();
+    }
+    group
+}

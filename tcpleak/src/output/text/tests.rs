@@ -1,0 +1,312 @@
+use insta::assert_snapshot;
+
+use super::*;
+use crate::{
+    output::samples::{
+        self, dead_fd, eof_consumed, eof_unread, half_close_in_use, hostile, not_accepted, own,
+        path, report,
+    },
+    plain::is_hostile,
+    report::{AgeKind, PathKind, Qualifier},
+};
+
+fn text(width: usize) -> Text {
+    Text {
+        width,
+        zone: TimeZone::UTC,
+    }
+}
+
+fn coloured(report: &Report, width: usize) -> String {
+    let mut out = Vec::new();
+    text(width).render(report, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn uncoloured(styled: &str) -> String {
+    anstream::adapter::strip_str(styled).to_string()
+}
+
+fn render(report: &Report, width: usize) -> String {
+    uncoloured(&coloured(report, width))
+}
+
+/// The text of one group on one line, for tests that ask for words and not for the layout.
+fn words(group: Group) -> String {
+    let text = render(&report(vec![group]), 200);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn render_changes(previous: &Report, current: &Report) -> String {
+    let mut out = Vec::new();
+    let written = text(80)
+        .render_changes(previous, current, &mut out)
+        .unwrap();
+    assert_eq!(written, !out.is_empty());
+    uncoloured(&String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn every_verdict_reads_well_on_80_columns() {
+    assert_snapshot!(render(&report(samples::every_verdict()), 80));
+}
+
+#[test]
+fn every_verdict_reads_well_on_120_columns() {
+    assert_snapshot!(render(&report(samples::every_verdict()), 120));
+}
+
+#[test]
+fn the_frames_of_the_program_stand_out_in_colour() {
+    assert_snapshot!(coloured(&report(vec![eof_unread()]), 80).replace('\x1b', "ESC"));
+}
+
+#[test]
+fn a_host_without_leaks_is_told_so() {
+    let mut quiet = report(Vec::new());
+    quiet.notes = vec!["2 network namespaces could not be entered.".into()];
+    assert_snapshot!(render(&quiet, 80));
+}
+
+#[test]
+fn groups_that_are_no_leaks_do_not_alarm() {
+    let young = Group {
+        leak: false,
+        ..eof_unread()
+    };
+    let text = render(&report(vec![half_close_in_use(), young]), 80);
+    assert!(
+        text.starts_with("No leak. The 2 groups below are none, or not yet.\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nNO LEAK half-close-in-use: nginx"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nNOT YET A LEAK eof-unread: python3"),
+        "{text}"
+    );
+}
+
+#[test]
+fn no_line_is_longer_than_the_terminal_is_wide() {
+    let groups = samples::every_verdict();
+    for width in 60..=200 {
+        for line in render(&report(groups.clone()), width).lines() {
+            assert!(
+                textwrap::core::display_width(line) <= width,
+                "{width}: {line:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_worst_leak_and_its_code_fit_on_the_first_screen() {
+    let text = render(&report(vec![eof_unread(), dead_fd()]), 80);
+    let screen = text.lines().take(24).collect::<Vec<_>>().join("\n");
+    for found in [
+        "python3 (pid 4242)",
+        "> fetch_page",
+        "crawl.py:42",
+        "Next step",
+        "fd 7",
+    ] {
+        assert!(screen.contains(found), "{found} is not in\n{screen}");
+    }
+}
+
+#[test]
+fn no_hostile_character_reaches_the_terminal() {
+    for leak in [
+        hostile(),
+        Group {
+            origin: None,
+            ..hostile()
+        },
+    ] {
+        let mut report = report(vec![
+            leak.clone(),
+            Group {
+                leak: false,
+                ..leak
+            },
+        ]);
+        report.kernel = "\x1b[2J".into();
+        report.notes = vec!["\u{202e}\x1b[2J".into()];
+        let mut out = Vec::new();
+        text(80).render(&report, &mut out).unwrap();
+        text(80)
+            .render_changes(&samples::report(Vec::new()), &report, &mut out)
+            .unwrap();
+        text(80)
+            .render_changes(&report, &samples::report(Vec::new()), &mut out)
+            .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for line in text.lines() {
+            let line = own_styles_removed(line);
+            assert!(!line.contains(is_hostile), "{line:?}");
+            assert_ne!(line.trim(), "No leak");
+        }
+    }
+}
+
+/// Takes out the sequences that set bold, dim and colours, and no others.
+fn own_styles_removed(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (number, text) = part.split_once('m').unwrap_or(("", part));
+        assert!(
+            ["0", "1", "2", "31", "32", "33"].contains(&number),
+            "{part:?}"
+        );
+        rest.push_str(text);
+    }
+    rest
+}
+
+#[test]
+fn a_name_cannot_bring_its_own_styles() {
+    let mut group = eof_unread();
+    group.process.comm = "\x1b[31msh".into();
+    assert!(coloured(&report(vec![group]), 80).contains("\\x1b[31msh"));
+}
+
+#[test]
+fn an_age_that_is_a_lower_bound_says_at_least() {
+    let group = Group {
+        age_kind: AgeKind::AtLeast,
+        ..eof_unread()
+    };
+    assert!(words(group).contains("the oldest at least 3 min 12 s ago"));
+    let group = Group {
+        age_kind: AgeKind::AtLeast,
+        oldest_s: 0.0,
+        ..eof_unread()
+    };
+    assert!(words(group).contains("the oldest an unknown time ago"));
+}
+
+#[test]
+fn an_age_around_min_age_makes_it_perhaps_a_leak() {
+    let qualifiers = vec![Qualifier::AgeUnknown];
+    let words = words(Group {
+        qualifiers,
+        leak: false,
+        ..eof_unread()
+    });
+    assert!(words.contains("PERHAPS A LEAK eof-unread"), "{words}");
+    assert!(
+        words.contains("--min-age lies between the bounds of the age"),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_snapshot_does_not_call_an_idle_pool_a_leak() {
+    let words = words(Group {
+        qualifiers: vec![Qualifier::LeakOrIdlePool],
+        ..eof_unread()
+    });
+    assert!(words.contains("LEAK OR IDLE POOL eof-unread"), "{words}");
+    assert!(words.contains("an idle pool looks the same"), "{words}");
+}
+
+#[test]
+fn a_missing_code_path_has_its_reason() {
+    let reason = |qualifier| {
+        words(Group {
+            qualifiers: vec![qualifier],
+            origin: None,
+            ..eof_unread()
+        })
+    };
+    assert!(
+        reason(Qualifier::BeforeTracer).contains("Code unknown: opened before tcpleak started")
+    );
+    assert!(reason(Qualifier::NotSampled).contains("Code unknown: not sampled"));
+    assert!(reason(Qualifier::OwnerFromSurvey).contains("Code unknown: accept() was not seen"));
+    assert!(reason(Qualifier::Growing).contains("Code unknown. It is known for connections"));
+}
+
+#[test]
+fn every_other_qualifier_is_told() {
+    let told = |qualifier| {
+        words(Group {
+            qualifiers: vec![qualifier],
+            ..eof_unread()
+        })
+    };
+    assert!(told(Qualifier::BeforeTracer).contains("Some were opened before tcpleak started"));
+    assert!(told(Qualifier::NotSampled).contains("The code path of some was not sampled"));
+    assert!(told(Qualifier::HeldWithoutDescriptor).contains("held without descriptor"));
+    assert!(told(Qualifier::ProcessEnded).contains("python3 (pid 4242, ended)"));
+    assert!(told(Qualifier::RecentlySent).contains("LEAK OR IN USE eof-unread"));
+}
+
+#[test]
+fn a_group_that_no_process_owns_is_still_told() {
+    let mut group = Group {
+        pids: Vec::new(),
+        holders: Vec::new(),
+        ..eof_consumed()
+    };
+    group.process.pid = None;
+    group.process.comm = "unknown".into();
+    assert!(words(group).contains("eof-consumed: an unknown process keeps 1 connection"));
+}
+
+#[test]
+fn descriptors_that_are_not_listed_are_hinted_at() {
+    let mut group = not_accepted();
+    group.holders = (0..9)
+        .map(|pid| samples::holder(812 + pid, "nginx", 6, 1_000))
+        .collect();
+    let words = words(group);
+    assert!(
+        words.contains("nginx (pid 812), 1,000 descriptors: 6-69, ..."),
+        "{words}"
+    );
+    assert!(words.contains("and 5 more processes"), "{words}");
+}
+
+#[test]
+fn long_names_and_paths_are_shortened_to_the_line() {
+    let long = "<alloc::boxed::Box<dyn core::ops::function::FnOnce<()>> as Trait>::".repeat(4);
+    let file = format!("/builds/{}src/fetch.rs", "deep/".repeat(30));
+    let mut group = eof_unread();
+    group.origin = Some(path(
+        PathKind::Connect,
+        vec![own(&format!("{long}call_once"), &file, 42)],
+    ));
+    let text = render(&report(vec![group]), 80);
+    assert!(text.contains("> <alloc::boxed::Box<dyn core::op"), "{text}");
+    assert!(text.contains("::call_once\n"), "{text}");
+    assert!(text.contains("deep/src/fetch.rs:42\n"), "{text}");
+    assert!(
+        text.lines()
+            .all(|line| textwrap::core::display_width(line) <= 80),
+        "{text}"
+    );
+}
+
+#[test]
+fn changes_are_a_line_each_and_news_a_whole_block() {
+    let grown = Group {
+        count: 25,
+        ..eof_unread()
+    };
+    let mut ended = not_accepted();
+    ended.qualifiers.push(Qualifier::ProcessEnded);
+    let before = report(vec![eof_unread(), half_close_in_use(), not_accepted()]);
+    let now = report(vec![grown, dead_fd(), ended]);
+    assert_snapshot!(render_changes(&before, &now));
+}
+
+#[test]
+fn nothing_is_written_when_nothing_changed() {
+    let same = report(samples::every_verdict());
+    assert_eq!(render_changes(&same, &same), "");
+}

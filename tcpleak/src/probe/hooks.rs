@@ -1,0 +1,349 @@
+//! Which hook does each job: the best one that the running kernel takes.
+//!
+//! The choice is made by trying. Every refusal is kept with the kernel's own words, for
+//! `tcpleak doctor`.
+
+use std::error::Error;
+
+use aya::{
+    Btf, Ebpf,
+    programs::{BtfTracePoint, FExit, Iter, KProbe, Program, ProgramError, TracePoint},
+};
+
+use super::{ProbeError, refused, refused_with, tracefs};
+
+/// What a hook is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Every holder of every socket.
+    SurveyHolders,
+    /// Sockets without a holder, and counts.
+    SurveySockets,
+    /// Connections opened, and peers going away.
+    Lifecycle,
+    /// The end of a socket.
+    Destroy,
+    /// accept()
+    Accept,
+    /// Reads and writes.
+    Use,
+}
+
+/// The hook in use for a job, and why it is not a better one.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// The job.
+    pub job: Job,
+    /// What does it; `None` when nothing does.
+    pub backend: Option<&'static str>,
+    /// The better ones that the kernel refused, best first.
+    pub refusals: Vec<Refusal>,
+}
+
+/// Why the kernel did not take a hook.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The hook.
+    pub backend: &'static str,
+    /// The kernel's words.
+    pub reason: String,
+}
+
+impl Job {
+    /// What the job is, in a few words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::SurveyHolders => "survey of descriptors",
+            Self::SurveySockets => "survey of sockets",
+            Self::Lifecycle => "opened, peer gone",
+            Self::Destroy => "end of a socket",
+            Self::Accept => "accept()",
+            Self::Use => "read and write",
+        }
+    }
+
+    /// What is lost without any hook for it.
+    pub fn lost(self) -> &'static str {
+        match self {
+            Self::SurveyHolders | Self::SurveySockets | Self::Lifecycle | Self::Destroy => {
+                "tcpleak cannot work"
+            }
+            Self::Accept => "accepted connections get their owner and code path at their first read or write",
+            Self::Use => {
+                "reads of end of file are not seen, and accepted connections are not claimed by their first use"
+            }
+        }
+    }
+}
+
+const ACCEPT_CALLS: &str = "accept system calls";
+
+/// One way to do a job: its name, the program in the object, and where that attaches.
+struct Backend {
+    name: &'static str,
+    programs: &'static [(&'static str, Point)],
+}
+
+#[derive(Clone, Copy)]
+enum Point {
+    Iterator(&'static str),
+    Btf(&'static str),
+    Classic(&'static str, &'static str),
+    Exit(&'static str),
+    Return(&'static str),
+}
+
+const SURVEY_HOLDERS: &[Backend] = &[Backend {
+    name: "iter/task_file",
+    programs: &[("survey_holders", Point::Iterator("task_file"))],
+}];
+const SURVEY_SOCKETS: &[Backend] =
+    &[Backend { name: "iter/tcp", programs: &[("survey_sockets", Point::Iterator("tcp"))] }];
+const LIFECYCLE: &[Backend] = &[
+    Backend {
+        name: "BTF tracepoint inet_sock_set_state",
+        programs: &[("inet_sock_set_state", Point::Btf("inet_sock_set_state"))],
+    },
+    Backend {
+        name: "tracepoint sock:inet_sock_set_state",
+        programs: &[("inet_sock_set_state_classic", Point::Classic("sock", "inet_sock_set_state"))],
+    },
+];
+const DESTROY: &[Backend] = &[
+    Backend {
+        name: "BTF tracepoint tcp_destroy_sock",
+        programs: &[("tcp_destroy_sock", Point::Btf("tcp_destroy_sock"))],
+    },
+    Backend {
+        name: "tracepoint tcp:tcp_destroy_sock",
+        programs: &[("tcp_destroy_sock_classic", Point::Classic("tcp", "tcp_destroy_sock"))],
+    },
+];
+const ACCEPT: &[Backend] = &[
+    Backend {
+        name: "fexit inet_csk_accept",
+        programs: &[("inet_csk_accept", Point::Exit("inet_csk_accept"))],
+    },
+    Backend {
+        name: "kretprobe inet_csk_accept",
+        programs: &[("inet_csk_accept_return", Point::Return("inet_csk_accept"))],
+    },
+];
+const ACCEPT_BY_CALL: &[Backend] = &[Backend {
+    name: ACCEPT_CALLS,
+    programs: &[
+        ("sys_exit_accept", Point::Classic("syscalls", "sys_exit_accept")),
+        ("sys_exit_accept4", Point::Classic("syscalls", "sys_exit_accept4")),
+    ],
+}];
+const USE: &[Backend] = &[Backend {
+    name: "BTF tracepoints sock_recv_length, sock_send_length",
+    programs: &[
+        ("sock_recv_length", Point::Btf("sock_recv_length")),
+        ("sock_send_length", Point::Btf("sock_send_length")),
+    ],
+}];
+
+/// Attaches hooks and keeps account of it.
+pub struct Attacher<'a> {
+    ebpf: &'a mut Ebpf,
+    types: Btf,
+    hooks: Vec<Hook>,
+}
+
+impl<'a> Attacher<'a> {
+    /// Reads the kernel's types, by which most hooks are found.
+    pub fn new(ebpf: &'a mut Ebpf) -> Result<Self, ProbeError> {
+        let types = Btf::from_sys_fs().map_err(|error| refused("its type information", &error))?;
+        Ok(Self { ebpf, types, hooks: Vec::new() })
+    }
+
+    /// The iterators: without them there is nothing to report.
+    pub fn attach_survey(&mut self) -> Result<(), ProbeError> {
+        self.require(Job::SurveyHolders, SURVEY_HOLDERS)?;
+        self.require(Job::SurveySockets, SURVEY_SOCKETS)
+    }
+
+    /// The hooks without which watching adds nothing.
+    pub fn attach_lifecycle(&mut self) -> Result<(), ProbeError> {
+        // The end first: a record made in between would outlive its socket.
+        self.require(Job::Destroy, DESTROY)?;
+        self.require(Job::Lifecycle, LIFECYCLE)
+    }
+
+    /// accept(), by the best hook; by its system calls only when asked, because these slow every
+    /// system call of the host.
+    pub fn attach_accept(&mut self, by_call: bool) {
+        self.first_of(Job::Accept, ACCEPT);
+        if by_call {
+            self.fall_back(Job::Accept, ACCEPT_BY_CALL);
+        }
+    }
+
+    /// Reads and writes.
+    pub fn attach_use(&mut self) {
+        self.first_of(Job::Use, USE);
+    }
+
+    /// The account.
+    pub fn into_hooks(self) -> Vec<Hook> {
+        self.hooks
+    }
+
+    fn require(&mut self, job: Job, backends: &'static [Backend]) -> Result<(), ProbeError> {
+        self.first_of(job, backends);
+        let Some(hook) = self.hooks.last() else { return Ok(()) };
+        match (hook.backend, hook.refusals.last()) {
+            (None, Some(refusal)) => Err(refused_with(refusal.backend, refusal.reason.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn first_of(&mut self, job: Job, backends: &'static [Backend]) {
+        self.hooks.push(Hook { job, backend: None, refusals: Vec::new() });
+        self.fall_back(job, backends);
+    }
+
+    fn fall_back(&mut self, job: Job, backends: &'static [Backend]) {
+        let Some(hook) = self.hooks.iter_mut().find(|hook| hook.job == job) else { return };
+        for backend in backends {
+            if hook.backend.is_some() {
+                return;
+            }
+            match attach(self.ebpf, Some(&self.types), backend) {
+                Ok(()) => hook.backend = Some(backend.name),
+                Err(reason) => hook.refusals.push(Refusal { backend: backend.name, reason }),
+            }
+        }
+    }
+}
+
+/// Attaches the accept() system calls where nothing better is in place, or detaches them again.
+pub fn trace_accept_calls(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
+    let Some(hook) = hooks.iter_mut().find(|hook| hook.job == Job::Accept) else { return };
+    match (hook.backend, wanted) {
+        (None, true) if hook.refusals.iter().all(|refusal| refusal.backend != ACCEPT_CALLS) => {
+            match attach(ebpf, None, &ACCEPT_BY_CALL[0]) {
+                Ok(()) => hook.backend = Some(ACCEPT_CALLS),
+                Err(reason) => hook.refusals.push(Refusal { backend: ACCEPT_CALLS, reason }),
+            }
+        }
+        (Some(ACCEPT_CALLS), false) => {
+            for (name, _) in ACCEPT_BY_CALL[0].programs {
+                unload(ebpf, name);
+            }
+            hook.backend = None;
+        }
+        _ => {}
+    }
+}
+
+/// Attaches all programs of a backend, or none.
+fn attach(ebpf: &mut Ebpf, types: Option<&Btf>, backend: &Backend) -> Result<(), String> {
+    for (name, point) in backend.programs {
+        if let Err(reason) = attach_one(ebpf, types, name, *point) {
+            for (name, _) in backend.programs {
+                unload(ebpf, name);
+            }
+            return Err(reason);
+        }
+    }
+    Ok(())
+}
+
+fn attach_one(ebpf: &mut Ebpf, types: Option<&Btf>, name: &str, point: Point) -> Result<(), String> {
+    let program = ebpf.program_mut(name).ok_or("it is not in the object")?;
+    let words = |error: ProgramError| in_short(&error);
+    let types = || types.ok_or("no type information");
+    match point {
+        Point::Iterator(kind) => {
+            let program: &mut Iter = program.try_into().map_err(words)?;
+            program.load(kind, types()?).map_err(words)
+        }
+        Point::Btf(function) => {
+            let program: &mut BtfTracePoint = program.try_into().map_err(words)?;
+            program.load(function, types()?).and_then(|()| program.attach()).map(drop).map_err(words)
+        }
+        Point::Exit(function) => {
+            let program: &mut FExit = program.try_into().map_err(words)?;
+            program.load(function, types()?).and_then(|()| program.attach()).map(drop).map_err(words)
+        }
+        Point::Return(function) => {
+            let program: &mut KProbe = program.try_into().map_err(words)?;
+            program.load().and_then(|()| program.attach(function, 0)).map(drop).map_err(words)
+        }
+        Point::Classic(category, event) => {
+            let program: &mut TracePoint = program.try_into().map_err(words)?;
+            program.load().map_err(words)?;
+            tracefs::with(|| program.attach(category, event).map(drop))
+                .map_err(|error| error.to_string())?
+                .map_err(words)
+        }
+    }
+}
+
+/// Takes a program out of the kernel; its links go with it.
+fn unload(ebpf: &mut Ebpf, name: &str) {
+    // A program that was never loaded cannot be unloaded, which is as good.
+    let _ = match ebpf.program_mut(name) {
+        Some(Program::TracePoint(program)) => program.unload(),
+        Some(Program::BtfTracePoint(program)) => program.unload(),
+        _ => Ok(()),
+    };
+}
+
+/// An error and its causes in one line.
+pub fn in_short(error: &(dyn Error + 'static)) -> String {
+    let mut words = shorten(&error.to_string());
+    let mut cause = error.source();
+    // The depth is bounded, should an error be its own cause.
+    for _ in 0..8 {
+        let Some(deeper) = cause else { break };
+        let more = shorten(&deeper.to_string());
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = deeper.source();
+    }
+    words
+}
+
+/// Of a verifier log, which may be long, the last words before its statistics.
+fn shorten(words: &str) -> String {
+    let (message, log) = words.split_once("Verifier output:").unwrap_or((words, ""));
+    let message = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
+    let last = log
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time"))
+        .next_back();
+    match last {
+        Some(last) => format!("{message}: {last}"),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_quotes_the_last_words_of_the_verifier() {
+        let words = "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: 0: R1=ctx()\n\
+                     7: (79) r1 = *(u64 *)(r1 +0)\nR1 invalid mem access 'scalar'\n\
+                     verification time 18 usec\nprocessed 8 insns (limit 1000000)\n";
+        assert_eq!(
+            shorten(words),
+            "the BPF_PROG_LOAD syscall returned Permission denied (os error 13): R1 invalid mem access 'scalar'"
+        );
+        assert_eq!(shorten("plain"), "plain");
+    }
+
+    #[test]
+    fn a_refusal_names_its_cause_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("`/sys/bus/event_source`")]
+        struct Outer(#[source] std::io::Error);
+        assert_eq!(in_short(&Outer(std::io::Error::other("not there"))), "`/sys/bus/event_source`: not there");
+    }
+}

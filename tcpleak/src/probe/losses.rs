@@ -1,0 +1,123 @@
+//! What the kernel side lost, and the sweep of the records that a loss left behind.
+
+use std::{os::fd::{AsFd, AsRawFd}, time::Duration};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, PerCpuArray},
+};
+use tcpleak_ebpf::{Connection, Counter};
+
+use crate::survey::Losses;
+
+/// Reads the counters of the programs.
+pub fn read(ebpf: &Ebpf) -> Losses {
+    let counters = ebpf.map("COUNTERS").and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok());
+    let counter = |slot: Counter| {
+        counters
+            .as_ref()
+            .and_then(|counters| counters.get(&(slot as u32), 0).ok())
+            .map_or(0, |values| values.iter().sum())
+    };
+    Losses {
+        connections_dropped: counter(Counter::ConnectionsDropped),
+        paths_dropped: counter(Counter::PathsDropped),
+        paths_unreadable: counter(Counter::PathsUnreadable),
+        recursion_misses: recursion_misses(ebpf),
+        stale_records: counter(Counter::StaleRecords),
+    }
+}
+
+/// The kernel counts a program's missed runs in the information about its descriptor.
+fn recursion_misses(ebpf: &Ebpf) -> u64 {
+    let misses = |fd: i32| -> Option<u64> {
+        let information = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let line = information.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        line.trim().parse().ok()
+    };
+    ebpf.programs()
+        .filter_map(|(_, program)| program.fd().ok())
+        .filter_map(|fd| misses(fd.as_fd().as_raw_fd()))
+        .sum()
+}
+
+/// Removes the records of sockets whose end was missed.
+///
+/// Ends are missed only when the kernel skips a program, so there is nothing to sweep until it has.
+/// Then two surveys mark every record that they find a socket for: one may miss a socket that is in
+/// flight between two processes. A record without the mark, and older than both, has no socket.
+#[derive(Default)]
+pub struct Sweep {
+    swept_losses: u64,
+    round: u32,
+    began_at: Duration,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Idle,
+    FirstSurvey,
+    SecondSurvey,
+}
+
+/// Least time between two sweeps.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Sweep {
+    /// Before a survey: lets it mark, when there is something to sweep.
+    pub fn begin(&mut self, ebpf: &mut Ebpf, losses: &Losses, now: Duration) {
+        let lost = losses.recursion_misses + losses.connections_dropped;
+        self.stage = match self.stage {
+            Stage::FirstSurvey => Stage::SecondSurvey,
+            _ if lost > self.swept_losses && now.saturating_sub(self.began_at) >= PATIENCE => {
+                self.swept_losses = lost;
+                self.began_at = now;
+                self.round = self.round.wrapping_add(1).max(1);
+                Stage::FirstSurvey
+            }
+            _ => Stage::Idle,
+        };
+        if self.stage != Stage::Idle && set_mark(ebpf, self.round).is_none() {
+            self.stage = Stage::Idle;
+        }
+    }
+
+    /// After the survey: the second one removes what has no mark.
+    pub fn end(&mut self, ebpf: &mut Ebpf) {
+        if self.stage == Stage::Idle {
+            return;
+        }
+        // An unmarked record would be removed; a mark too many does no harm.
+        let _ = set_mark(ebpf, 0);
+        if self.stage == Stage::SecondSurvey {
+            self.remove_unmarked(ebpf);
+        }
+    }
+
+    fn remove_unmarked(&self, ebpf: &mut Ebpf) {
+        let Some(mut records) = ebpf
+            .map_mut("CONNECTIONS")
+            .and_then(|map| HashMap::<&mut MapData, u64, Connection>::try_from(map).ok())
+        else {
+            return;
+        };
+        let began_at = u64::try_from(self.began_at.as_nanos()).unwrap_or(u64::MAX);
+        let stale: Vec<u64> = records
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, record)| record.survey != self.round && record.opened_at < began_at)
+            .map(|(sock, _)| sock)
+            .collect();
+        for sock in stale {
+            // Its own end may have come in between.
+            let _ = records.remove(&sock);
+        }
+    }
+}
+
+fn set_mark(ebpf: &mut Ebpf, mark: u32) -> Option<()> {
+    let mut map: Array<&mut MapData, u32> = ebpf.map_mut("SURVEY_MARK")?.try_into().ok()?;
+    map.set(0, mark, 0).ok()
+}

@@ -1,0 +1,409 @@
+//! The report: plain data, and the one shape that every output renders.
+//!
+//! These types are also the JSON document (`docs/json.md`, `docs/tcpleak.schema.json`). They are
+//! kept apart from the tracker's own types, so that reshaping the tracker cannot change the
+//! document. Ages and durations are seconds, times are RFC 3339 in UTC, sizes are bytes.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// Version of the JSON document. It changes when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// Most connections that are listed under one group; `connections_total` has the full number.
+pub const CONNECTIONS_LISTED: usize = 20;
+
+/// Most descriptors that are listed for one holder; `fds_total` has the full number.
+pub const DESCRIPTORS_LISTED: usize = 64;
+
+/// Everything that one look at the host found.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Report {
+    /// Version of this document.
+    #[schemars(extend("const" = SCHEMA))]
+    pub schema: u32,
+    /// Version of tcpleak.
+    pub tcpleak: String,
+    /// When the survey was taken.
+    pub taken_at: Timestamp,
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// Host-wide counts.
+    pub totals: Totals,
+    /// Groups of connections, worst first.
+    pub groups: Vec<Group>,
+    /// What this report does not know, each a sentence.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Whether any group is a leak.
+    pub fn has_leaks(&self) -> bool {
+        self.groups.iter().any(|group| group.leak)
+    }
+}
+
+/// Host-wide counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Totals {
+    /// TCP connections in every state but LISTEN and TIME_WAIT, dead descriptors included.
+    pub connections: u64,
+    /// Sockets in CLOSE_WAIT.
+    pub close_wait: u64,
+    /// Descriptors of connections that are dead in the kernel.
+    pub dead_fd: u64,
+    /// Sockets in CLOSE_WAIT that no process has accepted.
+    pub unaccepted: u64,
+    /// Sockets in TIME_WAIT.
+    pub time_wait: u64,
+    /// Connections or code paths that were lost because a map or a ring was full.
+    pub dropped: u64,
+    /// Connections whose code path was not captured.
+    pub unsampled: u64,
+    /// Times the kernel skipped a program because it was already running on that CPU.
+    pub recursion_misses: u64,
+}
+
+/// Connections of one program that are in the same condition for the same reason.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Group {
+    /// What the evidence says.
+    pub verdict: Verdict,
+    /// Whether this is a leak: the verdict is one, and it has lasted for --min-age.
+    pub leak: bool,
+    /// What else is true of the group.
+    pub qualifiers: Vec<Qualifier>,
+    /// The program: of the processes that hold the connections, the one that holds most.
+    pub process: Process,
+    /// Every process of the group.
+    pub pids: Vec<u32>,
+    /// Who opened the connections, when that was seen; the most frequent one.
+    pub opener: Option<Opener>,
+    /// Who holds the connections now.
+    pub holders: Vec<Holder>,
+    /// What the connections have in common: the remote address and port of opened ones, the
+    /// listening address and port of accepted ones.
+    pub endpoint: String,
+    /// The remote address and port, or the address alone when the ports differ; null when the
+    /// addresses differ.
+    pub remote: Option<String>,
+    /// Number of connections.
+    pub count: u64,
+    /// Age of the oldest: seconds since its peer went away.
+    pub oldest_s: f64,
+    /// Whether that age was measured or is a lower bound.
+    pub age_kind: AgeKind,
+    /// Change of the count per minute while watching; null before there are enough surveys.
+    pub growth_per_min: Option<f64>,
+    /// What the verdict rests on.
+    pub evidence: Evidence,
+    /// The code path that opened the connections; null when it was not captured.
+    pub origin: Option<CodePath>,
+    /// The code paths that last used the connections; null when they were not captured.
+    pub last_use: Option<LastUse>,
+    /// The connections, oldest first, at most 20.
+    pub connections: Vec<Connection>,
+    /// How many connections there are, listed or not.
+    pub connections_total: u64,
+}
+
+/// What the evidence says about a connection.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// In a listener's accept queue, and the peer is gone already.
+    NotAccepted,
+    /// Dead in the kernel, yet a descriptor is held: invisible to `ss`.
+    DeadFd,
+    /// The peer has closed its half, and the program still uses the other one.
+    HalfCloseInUse,
+    /// Held by a process that did not open it, or by several.
+    Inherited,
+    /// Data waits unread and nobody reads it.
+    ReaderStuck,
+    /// Still established: the receive window is closed and nobody reads.
+    ReaderStalled,
+    /// An idle connection of a pool that is in use.
+    Pooled,
+    /// The program read the end of file and kept the descriptor.
+    EofIgnored,
+    /// Nothing is left to read.
+    EofConsumed,
+    /// The end of file was never read.
+    EofUnread,
+}
+
+impl Verdict {
+    /// Whether this verdict is a leak once it has lasted for --min-age.
+    pub fn is_leak(self) -> bool {
+        !matches!(self, Self::HalfCloseInUse | Self::Pooled)
+    }
+
+    /// The word used in every output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotAccepted => "not-accepted",
+            Self::DeadFd => "dead-fd",
+            Self::HalfCloseInUse => "half-close-in-use",
+            Self::Inherited => "inherited",
+            Self::ReaderStuck => "reader-stuck",
+            Self::ReaderStalled => "reader-stalled",
+            Self::Pooled => "pooled",
+            Self::EofIgnored => "eof-ignored",
+            Self::EofConsumed => "eof-consumed",
+            Self::EofUnread => "eof-unread",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.word())
+    }
+}
+
+/// What else is true of a group.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Qualifier {
+    /// The count rises from survey to survey.
+    Growing,
+    /// --min-age lies between the bounds of the age: it may or may not be a leak yet.
+    AgeUnknown,
+    /// Some of the connections were open before tcpleak started: their opener is not known.
+    BeforeTracer,
+    /// The code path of some of the connections was not captured.
+    NotSampled,
+    /// The owner was taken from who holds the descriptor, because accept() was not seen.
+    OwnerFromSurvey,
+    /// Some of the sockets have a file that no process holds: in flight between processes, or
+    /// registered with io_uring.
+    HeldWithoutDescriptor,
+    /// The processes have ended, and the connections with them; this is how they were last seen.
+    ProcessEnded,
+    /// Snapshot only: data was sent after the peer closed its half; it may be in use.
+    RecentlySent,
+    /// Snapshot only: an idle pool looks the same; watching tells them apart.
+    LeakOrIdlePool,
+}
+
+impl Qualifier {
+    /// The word used in every output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Growing => "growing",
+            Self::AgeUnknown => "age-unknown",
+            Self::BeforeTracer => "before-tracer",
+            Self::NotSampled => "not-sampled",
+            Self::OwnerFromSurvey => "owner-from-survey",
+            Self::HeldWithoutDescriptor => "held-without-descriptor",
+            Self::ProcessEnded => "process-ended",
+            Self::RecentlySent => "recently-sent",
+            Self::LeakOrIdlePool => "leak-or-idle-pool",
+        }
+    }
+}
+
+/// A program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Process {
+    /// Process id; null when no process holds the connections.
+    pub pid: Option<u32>,
+    /// Name of the process.
+    pub comm: String,
+    /// Path of the executable; null when it could not be read.
+    pub exe: Option<String>,
+    /// Command line; null when it could not be read.
+    pub cmdline: Option<Vec<String>>,
+    /// Control group; null when it could not be read.
+    pub cgroup: Option<String>,
+    /// Inode number of the network namespace of the connections.
+    pub netns: u32,
+}
+
+/// The process and thread that opened a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Opener {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the process.
+    pub comm: String,
+}
+
+/// A process that holds connections of the group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the process.
+    pub comm: String,
+    /// Its descriptors, ascending, at most 64.
+    pub fds: Vec<u32>,
+    /// How many descriptors there are, listed or not.
+    pub fds_total: u64,
+}
+
+/// Whether an age was measured or is a lower bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgeKind {
+    /// The peer's FIN or RST was seen.
+    Exact,
+    /// The connection is at least this old.
+    AtLeast,
+}
+
+/// What a verdict rests on: the fields of the group's verdict. Byte counts and ages are those of the
+/// worst connection of the group unless the name says total.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Evidence {
+    /// `not-accepted`
+    NotAccepted {
+        /// Connections waiting in the listener's accept queue.
+        accept_queue: u32,
+        /// The most that may wait.
+        backlog: u32,
+        /// The listening address and port.
+        listener: String,
+    },
+    /// `dead-fd`: how the connections ended.
+    DeadFd {
+        /// The peer sent a RST, no FIN came before it.
+        reset: u64,
+        /// The peer sent a FIN, a RST followed.
+        fin_then_reset: u64,
+        /// Both sides shut down in order, the descriptor was never closed.
+        shut_down_in_order: u64,
+        /// The peer stopped answering.
+        timed_out: u64,
+    },
+    /// `half-close-in-use`
+    HalfCloseInUse {
+        /// Connections on which data was sent since the FIN.
+        sending: u64,
+        /// Connections on which data was read since the FIN.
+        reading: u64,
+    },
+    /// `inherited`
+    Inherited {
+        /// Processes that hold the connections.
+        holding_processes: u64,
+        /// Whether the opener is one of them; null when the opener is not known.
+        opener_holds: Option<bool>,
+    },
+    /// `reader-stuck`
+    ReaderStuck {
+        /// Bytes that wait, worst connection.
+        unread_bytes: u64,
+        /// Bytes that wait, whole group.
+        unread_bytes_total: u64,
+    },
+    /// `reader-stalled`
+    ReaderStalled {
+        /// Bytes that wait, worst connection.
+        unread_bytes: u64,
+        /// Bytes that wait, whole group.
+        unread_bytes_total: u64,
+        /// Receive window offered to the peer.
+        window_bytes: u64,
+    },
+    /// `pooled`
+    Pooled {
+        /// Siblings (connections of the same origin) that were used while watching.
+        siblings_used: u64,
+        /// Siblings that were closed while watching.
+        siblings_closed: u64,
+    },
+    /// `eof-ignored`
+    EofIgnored {
+        /// Seconds since the read that returned end of file, oldest connection.
+        eof_read_s: f64,
+    },
+    /// `eof-consumed` and `eof-unread`
+    Eof {
+        /// Bytes that wait unread: zero, or the verdict would be `reader-stuck`.
+        unread_bytes: u64,
+        /// Whether the peer's FIN waits to be read.
+        fin_unread: bool,
+    },
+}
+
+/// An ordered list of frames, innermost first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+pub struct CodePath {
+    /// What the program was doing.
+    pub kind: PathKind,
+    /// Whether the path is proven to reach the thread's first function.
+    pub complete: bool,
+    /// The frames, innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// What the program was doing when a code path was captured.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathKind {
+    /// connect()
+    Connect,
+    /// accept()
+    Accept,
+    /// The first read or write after an accept() that was not seen.
+    FirstUse,
+}
+
+/// One function on a code path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+pub struct Frame {
+    /// Name, demangled; null when there is no symbol.
+    pub function: Option<String>,
+    /// Source file.
+    pub file: Option<String>,
+    /// Source line.
+    pub line: Option<u32>,
+    /// File that holds the code: an executable or a library.
+    pub module: Option<String>,
+    /// Language runtime: `native` for compiled code.
+    pub runtime: String,
+    /// Whether the compiler inlined the function into the next frame.
+    pub inlined: bool,
+    /// Whether the code is the program's own, not a library's or a runtime's.
+    pub own: bool,
+}
+
+/// The code paths that last read and wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+pub struct LastUse {
+    /// Last read.
+    pub read: Option<CodePath>,
+    /// Last write.
+    pub write: Option<CodePath>,
+}
+
+/// One connection of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Connection {
+    /// Local address and port.
+    pub local: String,
+    /// Remote address and port.
+    pub remote: String,
+    /// TCP state, as `ss` spells it in /proc: `CLOSE_WAIT`, `CLOSE`, `ESTABLISHED`.
+    pub state: String,
+    /// Seconds since the peer went away (see the group's `age_kind`).
+    pub age_s: f64,
+    /// Inode number of the socket, as in /proc/PID/fd; zero when there is none.
+    pub inode: u64,
+    /// Descriptors that refer to it, of every holder, ascending.
+    pub fds: Vec<u32>,
+}

@@ -1,0 +1,76 @@
+//! How a watch ends.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Fixture, Server, Tracer, command, finish, leaks, run};
+
+#[test]
+fn ctrl_c_gives_a_final_report() {
+    let server = Server::start();
+    let mut client = Fixture::start(&["connect", &server.address(), "2"]);
+    let mut tracer = Tracer::of(&client);
+    client.go();
+    server.hang_up_on(2);
+    tracer.wait_for_leak_of(2);
+
+    let before = tracer.reports().len();
+    let ended = tracer.interrupt();
+    assert_eq!(ended.code, 3);
+    assert!(ended.reports.len() > before, "there was no report after Ctrl-C");
+    assert_eq!(leaks(ended.last()).next().map(|leak| &leak["count"]), Some(&2.into()));
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn ctrl_c_gives_the_one_document_of_json() {
+    let server = Server::start();
+    let mut client = Fixture::start(&["connect", &server.address(), "2"]);
+    client.go();
+    server.hang_up_on(2);
+    // Another tcpleak tells when the leak is old enough.
+    Tracer::of(&client).wait_for_leak_of(2);
+    let arguments =
+        ["--pid", &client.pid_text(), "--min-age", "500ms", "--duration", "110s", "--format", "json"];
+    let child = command(&arguments).spawn().expect("tcpleak can be started");
+    std::thread::sleep(Duration::from_secs(2));
+    interrupt(&child);
+
+    let finished = finish(child);
+    assert_eq!(finished.code(), 3);
+    assert_eq!(leaks(&finished.document()).next().map(|leak| &leak["count"]), Some(&2.into()));
+}
+
+#[test]
+fn ctrl_c_ends_the_text_with_the_whole_report() {
+    let server = Server::start();
+    let mut client = Fixture::start(&["connect", &server.address(), "2"]);
+    client.go();
+    server.hang_up_on(2);
+    Tracer::of(&client).wait_for_leak_of(2);
+    let arguments = ["--pid", &client.pid_text(), "--min-age", "500ms", "--duration", "110s"];
+    let child = command(&arguments).spawn().expect("tcpleak can be started");
+    std::thread::sleep(Duration::from_secs(2));
+    interrupt(&child);
+
+    let finished = finish(child);
+    assert_eq!(finished.code(), 3);
+    let endpoints = finished.stdout.matches(&server.address()).count();
+    assert!(endpoints >= 2, "it is not in the first and in the final report: {finished:?}");
+}
+
+#[test]
+fn a_watch_with_a_duration_ends_by_itself() {
+    let server = Server::start();
+    let client = Fixture::start(&["connect", &server.address(), "1"]);
+    let start = Instant::now();
+    let finished = run(&["--pid", &client.pid_text(), "--duration", "2s"]);
+    let took = start.elapsed();
+    assert_eq!(finished.code(), 0);
+    assert!(took >= Duration::from_secs(2), "it ended after {took:?}");
+    assert!(took < Duration::from_secs(8), "it ended after {took:?}");
+}
+
+fn interrupt(child: &std::process::Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("tcpleak runs");
+}

@@ -1,0 +1,104 @@
+//! What the stories are told with: leaking programs, their peers, network namespaces, and tcpleak
+//! itself. Everything that is started here ends when its value is dropped, and by itself after some
+//! minutes should the tests be killed.
+
+mod fixture;
+mod kernel_objects;
+mod network_namespace;
+mod program;
+mod reports;
+mod server;
+mod tcpleak;
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
+};
+
+pub use fixture::Fixture;
+pub use kernel_objects::KernelObjects;
+pub use network_namespace::NetworkNamespace;
+pub use program::{Nginx, Program};
+pub use reports::{assert_passes_through, functions, groups, has_qualifier, leaks};
+pub use server::{Server, answer_http_request, read_http_request, reset};
+pub use tcpleak::{Ended, Tracer, command, finish, run};
+
+/// How long anything may take that should take a moment.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The tcpleak under test.
+pub fn tcpleak_binary() -> PathBuf {
+    if let Some(path) = env::var_os("TCPLEAK_BIN") {
+        return PathBuf::from(path);
+    }
+    let profile = profile_directory();
+    let candidates = [profile.join("tcpleak"), profile.with_file_name("release").join("tcpleak")];
+    let found = candidates.iter().find(|path| path.is_file());
+    found.cloned().unwrap_or_else(|| {
+        panic!("there is no {}: build it, or name it in TCPLEAK_BIN", candidates[0].display())
+    })
+}
+
+/// A program of this package.
+pub fn fixture_binary(name: &str) -> PathBuf {
+    let directory = env::var_os("TCPLEAK_FIXTURES").map_or_else(profile_directory, PathBuf::from);
+    let path = directory.join(name);
+    assert!(path.is_file(), "there is no {}: build it, or set TCPLEAK_FIXTURES", path.display());
+    path
+}
+
+/// `target/debug` or its like: the tests run as `target/debug/deps/end_to_end-…`.
+fn profile_directory() -> PathBuf {
+    let this = env::current_exe().expect("the test knows its own path");
+    this.ancestors().nth(2).expect("the test lies two directories deep").to_path_buf()
+}
+
+/// A program of the distribution. Those of Debian go before others of the same name.
+pub fn installed(program: &str, package: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let debian = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
+    let found = debian.into_iter().chain(env::split_paths(&path)).map(|directory| directory.join(program));
+    found.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("this test runs the real {program}: apt-get install {package}")
+    })
+}
+
+/// Fails unless the test may load kernel programs.
+pub fn require_root() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "the end-to-end tests load kernel programs: run them with `cargo xtask test`, or as root"
+    );
+}
+
+/// Waits until something is the case.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The lines of a stream as they come. The channel closes with the stream.
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+/// The directory of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
+}

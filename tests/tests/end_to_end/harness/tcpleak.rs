@@ -1,0 +1,259 @@
+//! tcpleak under test: watching while a story unfolds, or running from its start to its end.
+
+use std::{
+    io::Read,
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Fixture, PATIENCE, lines_of, require_root, tcpleak_binary};
+
+/// The command tcpleak with these arguments.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(tcpleak_binary());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs tcpleak with these arguments to its end.
+#[track_caller]
+pub fn run(arguments: &[&str]) -> Finished {
+    require_root();
+    finish(command(arguments).spawn().expect("tcpleak can be started"))
+}
+
+/// Waits for the end of a process, and returns what it wrote to its piped outputs.
+#[track_caller]
+pub fn finish(mut child: Child) -> Finished {
+    let stdout = child.stdout.take().map(text_of);
+    let stderr = child.stderr.take().map(text_of);
+    let status = wait_for_end(&mut child);
+    let read = |text: Option<JoinHandle<String>>| {
+        text.map(|text| text.join().expect("the output is UTF-8")).unwrap_or_default()
+    };
+    Finished { status, stdout: read(stdout), stderr: read(stderr) }
+}
+
+fn text_of(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("a pipe can be read");
+        String::from_utf8(bytes).expect("the output is UTF-8")
+    })
+}
+
+#[track_caller]
+fn wait_for_end(child: &mut Child) -> ExitStatus {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait().expect("tcpleak is a child of the test") {
+            return status;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    // The message below matters more than an error here.
+    let _ = child.kill();
+    let _ = child.wait();
+    panic!("tcpleak did not end within {PATIENCE:?}");
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Finished {
+    status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The exit status; fails when a signal ended the run.
+    #[track_caller]
+    pub fn code(&self) -> i32 {
+        let code = self.status.code();
+        code.unwrap_or_else(|| panic!("signal {:?} ended tcpleak: {self:?}", self.status.signal()))
+    }
+
+    /// Standard output as one JSON document.
+    #[track_caller]
+    pub fn document(&self) -> Value {
+        let document = serde_json::from_str(&self.stdout);
+        document.unwrap_or_else(|error| panic!("standard output is no JSON ({error}): {self:?}"))
+    }
+}
+
+/// A tcpleak that watches. It is killed when this value is dropped.
+pub struct Tracer {
+    child: Child,
+    lines: Receiver<String>,
+    errors: Option<JoinHandle<String>>,
+    reports: Vec<Value>,
+}
+
+impl Tracer {
+    /// Watches the connections of one program; returns when tracing has begun.
+    #[track_caller]
+    pub fn of(fixture: &Fixture) -> Self {
+        Self::watch(&["--pid", &fixture.pid_text()])
+    }
+
+    /// Watches with these options, and with quick ones where they say nothing; returns when
+    /// tracing has begun, because then there is a first report.
+    #[track_caller]
+    pub fn watch(options: &[&str]) -> Self {
+        require_root();
+        let mut command = command(&["--format", "ndjson"]);
+        command.args(options);
+        // The last one ends tcpleak when the tests were killed before they could.
+        for (option, value) in [("--interval", "200ms"), ("--min-age", "500ms"), ("--duration", "110s")] {
+            if !options.contains(&option) {
+                command.args([option, value]);
+            }
+        }
+        let mut child = command.spawn().expect("tcpleak can be started");
+        let lines = lines_of(child.stdout.take().expect("standard output is piped"));
+        let errors = Some(text_of(child.stderr.take().expect("standard error is piped")));
+        let mut tracer = Self { child, lines, errors, reports: Vec::new() };
+        if !tracer.receive(Instant::now() + PATIENCE) {
+            tracer.fail("there is no first report");
+        }
+        tracer
+    }
+
+    /// Process id of tcpleak.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The report that came first.
+    pub fn first_report(&self) -> &Value {
+        &self.reports[0]
+    }
+
+    /// Every report that has come.
+    pub fn reports(&self) -> &[Value] {
+        &self.reports
+    }
+
+    /// Waits for a report in which a group is as wanted, and returns that group.
+    #[track_caller]
+    pub fn wait_for_group(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_group_within(PATIENCE, what, wanted)
+    }
+
+    /// As [`Self::wait_for_group`], for what takes its time.
+    #[track_caller]
+    pub fn wait_for_group_within(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let deadline = Instant::now() + patience;
+        loop {
+            let last = &self.reports[self.reports.len() - 1];
+            if let Some(group) = super::groups(last).find(|group| wanted(group)) {
+                return group.clone();
+            }
+            if !self.receive(deadline) {
+                self.fail(&format!("waited {patience:?} in vain for {what}"));
+            }
+        }
+    }
+
+    /// Waits for the first group that is a leak.
+    #[track_caller]
+    pub fn wait_for_leak(&mut self) -> Value {
+        self.wait_for_group("a leak", |group| group["leak"] == true)
+    }
+
+    /// Waits until a leak of this many connections is reported.
+    #[track_caller]
+    pub fn wait_for_leak_of(&mut self, count: usize) -> Value {
+        let what = format!("a leak of {count} connections");
+        self.wait_for_group(&what, |group| group["leak"] == true && group["count"] == count)
+    }
+
+    /// Goes on watching for a time.
+    pub fn watch_for(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while self.receive(deadline) {}
+    }
+
+    /// Ends tcpleak as Ctrl-C does, and returns what it left; the final report is the last one.
+    #[track_caller]
+    pub fn interrupt(self) -> Ended {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::INT).expect("tcpleak runs");
+        self.end()
+    }
+
+    /// Waits for tcpleak to end by itself.
+    #[track_caller]
+    pub fn end(mut self) -> Ended {
+        let status = wait_for_end(&mut self.child);
+        self.watch_for(PATIENCE);
+        let code = status.code().unwrap_or_else(|| panic!("{status} ended tcpleak"));
+        let reports = std::mem::take(&mut self.reports);
+        Ended { code, reports, stderr: self.read_errors() }
+    }
+
+    /// Takes the next report; says whether there was one before the deadline.
+    #[track_caller]
+    fn receive(&mut self, deadline: Instant) -> bool {
+        let time = deadline.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(time) {
+            Ok(line) => {
+                let report = serde_json::from_str(&line);
+                self.reports.push(report.unwrap_or_else(|error| panic!("{error} in {line:?}")));
+                true
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
+        }
+    }
+
+    #[track_caller]
+    fn fail(&mut self, what: &str) -> ! {
+        // It may have ended already: then there is nothing to kill, and its errors are complete.
+        let _ = self.child.kill();
+        let errors = self.read_errors();
+        let last = self.reports.last().unwrap_or(&Value::Null);
+        panic!("{what}\nlast report: {last:#}\nstandard error: {errors}");
+    }
+
+    fn read_errors(&mut self) -> String {
+        let errors = self.errors.take().expect("the errors are read once");
+        errors.join().expect("the output is UTF-8")
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a tcpleak that watched left.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit status.
+    pub code: i32,
+    /// Every report, the final one last.
+    pub reports: Vec<Value>,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The final report.
+    pub fn last(&self) -> &Value {
+        self.reports.last().expect("there was a first report")
+    }
+}

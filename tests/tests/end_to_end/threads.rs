@@ -1,0 +1,30 @@
+//! A client with several threads.
+
+use crate::harness::{Fixture, Server, Tracer, assert_passes_through};
+
+#[test]
+fn the_opener_of_a_connection_is_the_thread_that_opened_it() {
+    let servers = [(); 4].map(|()| Server::start());
+    let addresses = servers.each_ref().map(Server::address);
+    let mut arguments = vec!["connect-from-threads"];
+    arguments.extend(addresses.iter().map(String::as_str));
+    let mut client = Fixture::start(&arguments);
+    let mut tracer = Tracer::of(&client);
+    let tids = client.go().list::<u32>("tids");
+    client.facts();
+    for server in &servers {
+        server.hang_up_on(1);
+    }
+
+    for (address, tid) in addresses.iter().zip(tids) {
+        let leak = tracer.wait_for_group("the leak of a thread", |group| {
+            group["leak"] == true && group["endpoint"] == *address
+        });
+        assert_eq!(leak["count"], 1);
+        assert_eq!(leak["opener"]["pid"], client.pid());
+        assert_eq!(leak["opener"]["tid"], tid);
+        assert_ne!(tid, client.pid(), "the threads are not the first one");
+        assert_eq!(leak["holders"][0]["pid"], client.pid());
+        assert_passes_through(&leak["origin"], "leaky::connect::open_in_thread");
+    }
+}

@@ -1,0 +1,67 @@
+//! `cargo xtask test`: the pure tests, and the end-to-end ones on the running kernel.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::process;
+use crate::workspace::Workspace;
+
+/// The package of the end-to-end tests and of the leaking programs that they watch.
+pub const END_TO_END: &str = "tcpleak-tests";
+
+/// Options of `cargo xtask test`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Passed to the test programs, such as a part of a test's name
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "FILTER"
+    )]
+    harness: Vec<String>,
+}
+
+/// Runs everything; fails where programs may not be loaded into the kernel.
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    process::run(
+        workspace
+            .cargo()
+            .args(["test", "--workspace", "--exclude", END_TO_END, "--"])
+            .args(&arguments.harness),
+    )?;
+    let tcpleak = build_tcpleak(workspace)?;
+    process::run(
+        workspace
+            .cargo()
+            .args(["build", "--package", END_TO_END, "--bins"]),
+    )?;
+    let mut tests = workspace.cargo();
+    tests.args(["test", "--package", END_TO_END]);
+    if !process::is_root() {
+        process::may_sudo()?;
+        // Cargo itself stays who it is: only the test programs run as root.
+        tests.args([
+            "--config",
+            "target.'cfg(all())'.runner=['sudo', '--preserve-env', '--']",
+        ]);
+    }
+    process::run(
+        tests
+            .arg("--")
+            .args(&arguments.harness)
+            .env("TCPLEAK_BIN", tcpleak)
+            .env("TCPLEAK_FIXTURES", workspace.target.join("debug")),
+    )
+}
+
+/// Builds tcpleak as it is released, and returns the path of the program.
+pub fn build_tcpleak(workspace: &Workspace) -> Result<PathBuf> {
+    process::run(
+        workspace
+            .cargo()
+            .args(["build", "--release", "--package", "tcpleak"]),
+    )?;
+    Ok(workspace.target.join("release/tcpleak"))
+}

@@ -8,30 +8,62 @@ use aya_log_ebpf::{debug, warn};
 use tcpleak_ebpf::{Connection, Counter, birth, tcp_state};
 
 use crate::{
-    kernel::{Sock, current_process},
-    maps::{CONNECTIONS, count},
+    kernel::{Address, Sock, current_process},
+    maps::{CONNECTIONS, RECORD_SCRATCH, count},
     path::{Capture, capture},
 };
 
+/// What a change of state means for a connection.
+enum Event {
+    Connecting,
+    Connected,
+    PassivelyOpened,
+    PeerGone,
+    /// Into CLOSE: the peer reset it, or both sides are done.
+    Ended,
+    Closed,
+}
+
+impl Event {
+    /// Most of the changes in the life of a connection mean nothing here, and cost nothing.
+    #[inline(always)]
+    fn of(from: u8, to: u8) -> Option<Self> {
+        match (from, to) {
+            (tcp_state::CLOSE, tcp_state::SYN_SENT) => Some(Self::Connecting),
+            (tcp_state::SYN_SENT, tcp_state::ESTABLISHED) => Some(Self::Connected),
+            (tcp_state::SYN_RECV, tcp_state::ESTABLISHED) => Some(Self::PassivelyOpened),
+            (_, tcp_state::CLOSE_WAIT) => Some(Self::PeerGone),
+            (tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1)
+            | (tcp_state::CLOSE_WAIT, tcp_state::LAST_ACK) => Some(Self::Closed),
+            // A connection that never was has no peer.
+            (tcp_state::SYN_SENT | tcp_state::SYN_RECV | tcp_state::LISTEN, tcp_state::CLOSE) => None,
+            (_, tcp_state::CLOSE) => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+
 /// A socket goes from one TCP state to another.
 ///
-/// Only the transitions that a system call causes look at the running process: the others happen in
+/// Only the changes that a system call causes look at the running process: the others happen in
 /// whatever process the packet's interrupt met.
 #[inline(always)]
-pub fn state_changed(context: &impl EbpfContext, sock: Sock, from: u8, to: u8) {
-    match (from, to) {
-        (tcp_state::CLOSE, tcp_state::SYN_SENT) => connecting(context, sock),
-        (tcp_state::SYN_SENT, tcp_state::ESTABLISHED) => connected(sock),
-        (tcp_state::SYN_RECV, tcp_state::ESTABLISHED) => {
-            keep(context, sock, &new_record(sock, birth::PENDING));
-        }
-        (_, tcp_state::CLOSE_WAIT) => peer_gone(context, sock),
-        (tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1)
-        | (tcp_state::CLOSE_WAIT, tcp_state::LAST_ACK) => closed(context, sock),
-        // Nobody is left to leak an orphan, and a connection that never was has no peer.
-        (tcp_state::SYN_SENT | tcp_state::SYN_RECV | tcp_state::LISTEN, tcp_state::CLOSE) => {}
-        (_, tcp_state::CLOSE) if !sock.is_orphaned() => peer_gone(context, sock),
-        _ => {}
+pub fn state_changed(context: &impl EbpfContext, sock: Address, from: i32, to: i32) {
+    let Some(event) = Event::of(from as u8, to as u8) else {
+        return;
+    };
+    let Some(sock) = Sock::checked(sock) else {
+        return;
+    };
+    match event {
+        Event::Connecting => connecting(context, sock),
+        Event::Connected => connected(sock),
+        Event::PassivelyOpened => passively_opened(context, sock),
+        Event::PeerGone => peer_gone(context, sock),
+        // Nobody is left to leak an orphan.
+        Event::Ended if sock.is_orphaned() => {}
+        Event::Ended => peer_gone(context, sock),
+        Event::Closed => closed(sock),
     }
 }
 
@@ -55,9 +87,10 @@ pub fn accepted(context: &impl EbpfContext, sock: Sock) {
             }
         }
         None => {
-            let mut record = new_record(sock, birth::PENDING);
-            own(context, &mut record, birth::ACCEPTED, Capture::Accept);
-            keep(context, sock, &record);
+            if let Some(record) = new_record(Capture::Accept, sock, birth::PENDING) {
+                own(context, record, birth::ACCEPTED, Capture::Accept);
+                keep(context, sock, record);
+            }
         }
     }
 }
@@ -80,9 +113,16 @@ pub fn used(context: &impl EbpfContext, sock: u64, capture: Capture, read_end_of
 }
 
 fn connecting(context: &impl EbpfContext, sock: Sock) {
-    let mut record = new_record(sock, birth::PENDING);
-    own(context, &mut record, birth::CONNECTED, Capture::State);
-    keep(context, sock, &record);
+    if let Some(record) = new_record(Capture::State, sock, birth::PENDING) {
+        own(context, record, birth::CONNECTED, Capture::State);
+        keep(context, sock, record);
+    }
+}
+
+fn passively_opened(context: &impl EbpfContext, sock: Sock) {
+    if let Some(record) = new_record(Capture::State, sock, birth::PENDING) {
+        keep(context, sock, record);
+    }
 }
 
 /// The local port is known only now.
@@ -104,15 +144,16 @@ fn peer_gone(context: &impl EbpfContext, sock: Sock) {
         }
         // Older than the tracer: its opener is lost, the age of its leak is not.
         None => {
-            let mut record = new_record(sock, birth::BEFORE_TRACER);
-            record.opened_at = 0;
-            record.peer_gone_at = now();
-            keep(context, sock, &record);
+            if let Some(record) = new_record(Capture::State, sock, birth::BEFORE_TRACER) {
+                record.opened_at = 0;
+                record.peer_gone_at = now();
+                keep(context, sock, record);
+            }
         }
     }
 }
 
-fn closed(_context: &impl EbpfContext, sock: Sock) {
+fn closed(sock: Sock) {
     let Some(record) = CONNECTIONS.get_ptr_mut(sock.key()) else {
         return;
     };
@@ -124,9 +165,17 @@ fn closed(_context: &impl EbpfContext, sock: Sock) {
     }
 }
 
+/// Begins a record where the program has room for it: its stack has not.
 #[inline(always)]
-fn new_record(sock: Sock, birth: u8) -> Connection {
-    Connection { opened_at: now(), ends: sock.endpoints(), birth, ..Connection::default() }
+fn new_record(program: Capture, sock: Sock, birth: u8) -> Option<&'static mut Connection> {
+    let record = RECORD_SCRATCH.get_ptr_mut(program as u32)?;
+    // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
+    let record = unsafe { &mut *record };
+    *record = Connection::default();
+    record.opened_at = now();
+    record.ends = sock.endpoints();
+    record.birth = birth;
+    Some(record)
 }
 
 /// Writes the running process into a record. A kernel thread's connection stays without an owner.

@@ -24,20 +24,15 @@ use path::Capture;
 /// Any TCP state change; best form: BTF raw tracepoint.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
-    let (from, to): (i32, i32) = (context.arg(1), context.arg(2));
-    if let Some(sock) = Sock::checked(Address(context.arg(0))) {
-        lifecycle::state_changed(&context, sock, from as u8, to as u8);
-    }
+    lifecycle::state_changed(&context, Address(context.arg(0)), context.arg(1), context.arg(2));
     0
 }
 
 /// Any TCP state change; classic tracepoint. Fields: skaddr at 8, oldstate at 16, newstate at 20.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 fn inet_sock_set_state_classic(context: TracePointContext) -> i32 {
-    let (from, to) = (field::<i32>(&context, 16), field::<i32>(&context, 20));
-    if let Some(sock) = Sock::checked(Address(field(&context, 8))) {
-        lifecycle::state_changed(&context, sock, from as u8, to as u8);
-    }
+    let sock = Address(field(&context, 8));
+    lifecycle::state_changed(&context, sock, field(&context, 16), field(&context, 20));
     0
 }
 

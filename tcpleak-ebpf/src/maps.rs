@@ -26,6 +26,10 @@ pub static PATHS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static PATH_SCRATCH: PerCpuArray<CapturedPath> = PerCpuArray::with_max_entries(4, 0);
 
+/// Where a new record is put together, in the slots of [`PATH_SCRATCH`].
+#[map]
+pub static RECORD_SCRATCH: PerCpuArray<Connection> = PerCpuArray::with_max_entries(4, 0);
+
 /// Where a survey record is put together; only one iterator runs at a time.
 #[map]
 pub static SIGHTING_SCRATCH: PerCpuArray<Sighting> = PerCpuArray::with_max_entries(1, 0);

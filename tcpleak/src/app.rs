@@ -1,11 +1,11 @@
 //! Wires the parts together, one function for each command.
 
-use std::{io, process::ExitCode, time::Instant};
+use std::{io, process::ExitCode};
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant as Deadline, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -22,10 +22,6 @@ use crate::{
 
 /// Exit status when leaks were found.
 const LEAKS_FOUND: u8 = 3;
-
-/// A survey may take this part of the time: a host with very many sockets is surveyed less often
-/// than asked.
-const SURVEY_SHARE: u32 = 50;
 
 /// Runs the command.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -81,7 +77,7 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
     if options.accept_stacks {
         observer.keep_accept_calls();
     }
-    let end = options.duration.map(|duration| Deadline::now() + duration);
+    let end = options.duration.map(|duration| Instant::now() + duration);
     loop {
         let started = Instant::now();
         let report = observer.look().await?;
@@ -89,9 +85,7 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         if !pids.is_empty() && !pids.iter().any(|pid| is_running(*pid)) {
             break;
         }
-        let pause = options.interval.max(started.elapsed() * SURVEY_SHARE);
-        observer.slowed_down_to((pause > options.interval).then_some(pause));
-        let next = Deadline::now() + pause.saturating_sub(started.elapsed());
+        let next = started + observer.pause(options.interval);
         tokio::select! {
             () = observer.listen_until(next) => {}
             _ = interrupted.recv() => break,
@@ -130,7 +124,7 @@ fn status(report: &Report) -> ExitCode {
     }
 }
 
-async fn at(end: Option<Deadline>) {
+async fn at(end: Option<Instant>) {
     match end {
         Some(end) => sleep_until(end).await,
         None => std::future::pending().await,

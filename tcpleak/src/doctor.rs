@@ -180,13 +180,23 @@ fn proof_section(proof: &anyhow::Result<Proof>) -> String {
     page
 }
 
+/// The leak's own functions on the path, of which there are many more.
 fn code_path(group: &Group) -> String {
     let Some(origin) = &group.origin else {
         return "not captured".into();
     };
-    let names: Vec<_> =
-        origin.frames.iter().filter_map(|frame| frame.function.as_deref()).map(plain).collect();
-    format!("{} frames: {}", origin.frames.len(), names.join(" < "))
+    let own: Vec<_> = origin
+        .frames
+        .iter()
+        .filter(|frame| frame.own)
+        .filter_map(|frame| frame.function.as_deref())
+        .take(3)
+        .map(plain)
+        .collect();
+    match own.is_empty() {
+        true => format!("{} frames, none of them with a name of its own code", origin.frames.len()),
+        false => format!("{} frames, its own first: {}", origin.frames.len(), own.join(", ")),
+    }
 }
 
 /// The child process that leaks. It ends when its standard input does.
@@ -197,7 +207,8 @@ struct Leak {
 
 impl Leak {
     fn start() -> anyhow::Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
+        let itself = std::env::current_exe().context("the path of tcpleak itself is not known")?;
+        let mut child = Command::new(itself)
             .arg("leak-for-doctor")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

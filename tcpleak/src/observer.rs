@@ -26,6 +26,10 @@ use crate::{
 /// Code paths kept as captured: as many as the kernel remembers to have sent, and some more.
 const PATHS_KEPT: NonZeroUsize = NonZeroUsize::new(32_768).unwrap();
 
+/// Surveys may take one part in so many of one CPU: a host with very many sockets is surveyed less
+/// often than asked.
+const SURVEY_SHARE: u32 = 50;
+
 /// Observes the host through a probe.
 pub struct Observer {
     probe: Probe,
@@ -92,9 +96,11 @@ impl Observer {
         self.accept_calls_on_demand = false;
     }
 
-    /// The time between surveys when that is longer than asked, for the report.
-    pub fn slowed_down_to(&mut self, pause: Option<Duration>) {
-        self.slowed_down_to = pause;
+    /// How long to wait between two looks: as asked, but longer on a host where a survey is costly.
+    pub fn pause(&mut self, asked: Duration) -> Duration {
+        let affordable = self.probe.survey_cost() * SURVEY_SHARE;
+        self.slowed_down_to = (affordable > asked).then_some(affordable);
+        asked.max(affordable)
     }
 
     /// Takes code paths as they come, until it is time for the next look.

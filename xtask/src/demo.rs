@@ -30,7 +30,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         "--bin",
         "leaky-crawler",
     ]))?;
-    let mut tracer = process::as_root(tcpleak)?;
+    let mut tracer = process::as_root(tcpleak).context("tcpleak loads programs into the kernel")?;
 
     let mut crawler = Command::new(workspace.target.join("debug/leaky-crawler"))
         .arg("--wait")

@@ -1,7 +1,7 @@
 //! Running other programs: each failure names the command.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -61,13 +61,13 @@ pub fn may_sudo() -> Result<()> {
     let allowed = Command::new("sudo").arg("--validate").status();
     ensure!(
         allowed.is_ok_and(|status| status.success()),
-        "this needs root, to load programs into the kernel: run it as root, or as a user who may use sudo"
+        "this needs root: run it as root, or as a user who may use sudo"
     );
     Ok(())
 }
 
 /// Where a program is found on `PATH`.
-pub fn on_path(program: &str) -> Option<std::path::PathBuf> {
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|directory| directory.join(program))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::process;
@@ -40,7 +40,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let mut tests = workspace.cargo();
     tests.args(["test", "--package", END_TO_END]);
     if !process::is_root() {
-        process::may_sudo()?;
+        process::may_sudo().context("the end-to-end tests load programs into the kernel")?;
         // Cargo itself stays who it is: only the test programs run as root.
         tests.args([
             "--config",

@@ -138,12 +138,20 @@ impl Lookup {
             Some((&*own, true)).filter(|_| layout.readable == Readable::DebugInformation),
             Some((&*own, false)).filter(|_| layout.readable != Readable::Nothing),
         ];
-        let found = sources
-            .into_iter()
-            .flatten()
-            .find_map(|(path, debug_information)| self.symbol(path, debug_information, address));
-        if let Some(symbol) = found {
-            return functions(&symbol);
+        for (path, debug_information) in sources.into_iter().flatten() {
+            let Some(symbol) = self.symbol(path, debug_information, address) else {
+                continue;
+            };
+            let mut frames = functions(&symbol);
+            // Debug information may name a function without its module or class: `connect` where
+            // the symbol says `crawler::http::connect`.
+            if debug_information
+                && let Some(linked) = self.symbol(path, false, address)
+                && let Some(outermost) = frames.last_mut()
+            {
+                outermost.function = Some(demangle(&linked.name)).filter(|name| !name.is_empty());
+            }
+            return frames;
         }
         let exported = file
             .map()

@@ -288,6 +288,8 @@ fn unload(ebpf: &mut Ebpf, name: &str) {
     let _ = match ebpf.program_mut(name) {
         Some(Program::TracePoint(program)) => program.unload(),
         Some(Program::BtfTracePoint(program)) => program.unload(),
+        Some(Program::FExit(program)) => program.unload(),
+        Some(Program::KProbe(program)) => program.unload(),
         _ => Ok(()),
     };
 }
@@ -312,11 +314,8 @@ pub fn in_short(error: &(dyn Error + 'static)) -> String {
 fn shorten(words: &str) -> String {
     let (message, log) = words.split_once("Verifier output:").unwrap_or((words, ""));
     let message = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
-    let last = log
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time"))
-        .next_back();
+    let statistics = |line: &str| line.starts_with("processed ") || line.starts_with("verification time");
+    let last = log.lines().map(str::trim).rfind(|line| !line.is_empty() && !statistics(line));
     match last {
         Some(last) => format!("{message}: {last}"),
         None => message.to_owned(),

@@ -18,6 +18,7 @@ use aya::{
     maps::{HashMap, MapData, RingBuf},
 };
 use aya_log::EbpfLogger;
+use rustix::time::ClockId;
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::hooks::{Hook, Job, Refusal};
@@ -78,6 +79,7 @@ pub struct Probe {
     log: Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>,
     suspects: HashSet<u32>,
     tick: Duration,
+    survey_cost: Duration,
     namespaces: namespaces::Namespaces,
     sweep: losses::Sweep,
 }
@@ -114,6 +116,7 @@ impl Probe {
             log,
             suspects: HashSet::new(),
             tick: tick(),
+            survey_cost: Duration::ZERO,
             namespaces: namespaces::Namespaces::default(),
             sweep: losses::Sweep::default(),
         })
@@ -124,14 +127,16 @@ impl Probe {
         &self.hooks
     }
 
-    /// Length of the kernel's clock tick, which bounds the precision of untraced ages.
-    pub fn tick(&self) -> Duration {
-        self.tick
+    /// CPU time that the latest survey took.
+    pub fn survey_cost(&self) -> Duration {
+        self.survey_cost
     }
 
     /// Reads every TCP socket of the host.
     pub fn survey(&mut self) -> Result<Survey, ProbeError> {
-        let taken_at = now();
+        let taken_at = read_clock(ClockId::Monotonic);
+        // The iterators run on this thread, in the kernel.
+        let cpu_before = read_clock(ClockId::ThreadCPUTime);
         let losses = losses::read(&self.ebpf);
         self.sweep.begin(&mut self.ebpf, &losses, taken_at);
         let mut sightings = Vec::new();
@@ -142,6 +147,7 @@ impl Probe {
             sightings.extend(decode::sighting(record, self.tick));
         })?;
         self.sweep.end(&mut self.ebpf);
+        self.survey_cost = read_clock(ClockId::ThreadCPUTime).saturating_sub(cpu_before);
         Ok(Survey { taken_at, sightings, counts, losses })
     }
 
@@ -248,17 +254,13 @@ fn refused_with(what: &str, reason: String) -> ProbeError {
     }
 }
 
-fn now() -> Duration {
-    since_boot(rustix::time::ClockId::Monotonic)
-}
-
-fn since_boot(clock: rustix::time::ClockId) -> Duration {
+fn read_clock(clock: ClockId) -> Duration {
     duration(rustix::time::clock_gettime(clock))
 }
 
 /// The kernel's tick is the resolution of its coarse clocks.
 fn tick() -> Duration {
-    duration(rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse))
+    duration(rustix::time::clock_getres(ClockId::MonotonicCoarse))
 }
 
 fn duration(time: rustix::time::Timespec) -> Duration {

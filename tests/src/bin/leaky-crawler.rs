@@ -30,7 +30,10 @@ fn main() -> io::Result<()> {
     }
     let site = publish_site()?;
     let leave = end_of_input();
-    let mut crawler = Crawler { site, retry_later: Vec::new() };
+    let mut crawler = Crawler {
+        site,
+        retry_later: Vec::new(),
+    };
     for _ in 0..MOST_VISITS {
         crawl(&mut crawler)?;
         if leave.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
@@ -66,7 +69,9 @@ fn crawl(crawler: &mut Crawler) -> io::Result<()> {
     let mut seen = BTreeSet::from(["/".to_owned()]);
     let mut frontier = vec!["/".to_owned()];
     while let Some(path) = frontier.pop() {
-        let Some(page) = fetch_page(crawler, &path)? else { continue };
+        let Some(page) = fetch_page(crawler, &path)? else {
+            continue;
+        };
         for link in page.links {
             if seen.insert(link.clone()) {
                 frontier.push(link);
@@ -81,7 +86,11 @@ fn crawl(crawler: &mut Crawler) -> io::Result<()> {
 #[inline(never)]
 fn fetch_page(crawler: &mut Crawler, path: &str) -> io::Result<Option<Page>> {
     let connection = TcpStream::connect(crawler.site)?;
-    write!(&connection, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", crawler.site)?;
+    write!(
+        &connection,
+        "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n",
+        crawler.site
+    )?;
     let mut response = BufReader::new(&connection);
     let (status, length) = read_head(&mut response)?;
     if status == 404 {
@@ -91,7 +100,10 @@ fn fetch_page(crawler: &mut Crawler, path: &str) -> io::Result<Option<Page>> {
     }
     let mut body = vec![0; length];
     response.read_exact(&mut body)?;
-    let links = String::from_utf8_lossy(&body).lines().map(str::to_owned).collect();
+    let links = String::from_utf8_lossy(&body)
+        .lines()
+        .map(str::to_owned)
+        .collect();
     Ok(black_box(Some(Page { links })))
 }
 
@@ -99,7 +111,10 @@ fn fetch_page(crawler: &mut Crawler, path: &str) -> io::Result<Option<Page>> {
 fn read_head(response: &mut impl BufRead) -> io::Result<(u16, usize)> {
     let mut line = String::new();
     response.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     let mut length = 0;
     while line != "\r\n" && !line.is_empty() {
         line.clear();
@@ -125,7 +140,7 @@ fn publish_site() -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-fn answer(visitor: &TcpStream) -> io::Result<()> {
+fn answer(mut visitor: &TcpStream) -> io::Result<()> {
     visitor.set_read_timeout(Some(KEEP_ALIVE))?;
     let mut requests = BufReader::new(visitor);
     loop {
@@ -145,7 +160,8 @@ fn answer(visitor: &TcpStream) -> io::Result<()> {
             "/about" | "/news/today" | "/blog/hello" => ("200 OK", "/\n"),
             _ => ("404 Not Found", "no such page\n"),
         };
-        let mut response = visitor;
-        write!(response, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        let length = body.len();
+        let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+        visitor.write_all(response.as_bytes())?;
     }
 }

@@ -28,10 +28,15 @@ fn a_server_that_forgets_its_connections_is_found_with_its_own_function() {
     assert_eq!(leak["opener"]["pid"], server.pid());
     assert_eq!(leak["endpoint"], server.address().to_string());
     assert_eq!(leak["remote"], "127.0.0.1");
-    assert_eq!(leak["holders"][0]["fds"], serde_json::json!(opened.list::<u32>("fds")));
+    assert_eq!(
+        leak["holders"][0]["fds"],
+        serde_json::json!(opened.list::<u32>("fds"))
+    );
     // Which of the two it is depends on what the kernel offers.
     match leak["origin"]["kind"].as_str() {
-        Some("accept") => assert_passes_through(&leak["origin"], "leaky::accept::accept_connection"),
+        Some("accept") => {
+            assert_passes_through(&leak["origin"], "leaky::accept::accept_connection")
+        }
         Some("first-use") => assert_passes_through(&leak["origin"], "leaky::accept::read_request"),
         _ => panic!("an accepted connection has another origin: {leak:#}"),
     };
@@ -51,7 +56,10 @@ fn with_accept_stacks_the_code_path_is_that_of_the_accept() {
     assert_eq!(leak["opener"]["pid"], server.pid());
     assert_passes_through(&leak["origin"], "leaky::accept::accept_connection");
     let functions = functions(&leak["origin"]);
-    assert!(!functions.contains(&"leaky::accept::read_request"), "{functions:?}");
+    assert!(
+        !functions.contains(&"leaky::accept::read_request"),
+        "{functions:?}"
+    );
 }
 
 #[test]
@@ -80,7 +88,10 @@ fn a_server_whose_accept_nothing_saw_is_known_by_its_descriptors() {
     let leak = tracer.wait_for_leak_of(3);
     assert_eq!(leak["process"]["pid"], server.pid());
     assert_eq!(leak["holders"][0]["pid"], server.pid());
-    assert_eq!(leak["holders"][0]["fds"], serde_json::json!(opened.list::<u32>("fds")));
+    assert_eq!(
+        leak["holders"][0]["fds"],
+        serde_json::json!(opened.list::<u32>("fds"))
+    );
     assert_eq!(leak["endpoint"], server.address().to_string());
     if leak["origin"].is_null() {
         assert!(has_qualifier(&leak, "owner-from-survey"), "{leak:#}");
@@ -93,8 +104,7 @@ fn a_server_whose_accept_nothing_saw_is_known_by_its_descriptors() {
 fn the_code_path_of_a_server_that_goes_on_leaking_becomes_that_of_its_accept() {
     let mut first = Fixture::start(&["accept-in-silence", "127.0.0.1:0", "2"]);
     let mut second = Fixture::start(&["accept-in-silence", "127.0.0.1:0", "2"]);
-    let mut tracer =
-        Tracer::watch(&["--pid", &first.pid_text(), "--pid", &second.pid_text()]);
+    let mut tracer = Tracer::watch(&["--pid", &first.pid_text(), "--pid", &second.pid_text()]);
     first.tell();
     visit(first.address(), 2);
     first.facts();

@@ -33,7 +33,10 @@ fn an_output_file_that_cannot_be_written_is_named_at_once() {
     ] {
         let finished = run(arguments);
         assert_eq!(finished.code(), 1, "{arguments:?}: {finished:?}");
-        assert!(finished.stderr.contains(path), "{arguments:?}: {finished:?}");
+        assert!(
+            finished.stderr.contains(path),
+            "{arguments:?}: {finished:?}"
+        );
         assert_eq!(finished.stdout, "", "{arguments:?}");
     }
 }

@@ -14,8 +14,16 @@ fn tcpleak_ends_quietly_when_nobody_reads_on() {
     let mut client = Fixture::start(&["connect", &server.address(), "1"]);
     for format in ["text", "ndjson"] {
         let arguments = [
-            "--pid", &client.pid_text(), "--min-age", "0s", "--interval", "100ms",
-            "--duration", "110s", "--format", format,
+            "--pid",
+            &client.pid_text(),
+            "--min-age",
+            "0s",
+            "--interval",
+            "100ms",
+            "--duration",
+            "110s",
+            "--format",
+            format,
         ];
         let mut child = command(&arguments).spawn().expect("tcpleak can be started");
         let mut reader = BufReader::new(child.stdout.take().expect("standard output is piped"));
@@ -61,10 +69,19 @@ fn a_pipeline_with_head_ends_quietly() {
 fn tcpleak_ends_when_nobody_reads_even_if_there_is_nothing_to_report() {
     let server = Server::start();
     let client = Fixture::start(&["connect", &server.address(), "1"]);
-    let arguments = ["--pid", &client.pid_text(), "--interval", "100ms", "--duration", "110s"];
+    let arguments = [
+        "--pid",
+        &client.pid_text(),
+        "--interval",
+        "100ms",
+        "--duration",
+        "110s",
+    ];
     let mut child = command(&arguments).spawn().expect("tcpleak can be started");
     let mut reader = BufReader::new(child.stdout.take().expect("standard output is piped"));
-    reader.read_line(&mut String::new()).expect("there is a first line");
+    reader
+        .read_line(&mut String::new())
+        .expect("there is a first line");
     drop(reader);
 
     let finished = finish(child);

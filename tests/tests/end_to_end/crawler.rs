@@ -22,5 +22,10 @@ fn the_crawler_of_the_demonstration_is_found_with_the_function_that_forgets() {
     assert_passes_through(&leak["origin"], "leaky_crawler::crawl");
     let ended = tracer.interrupt();
     let groups = ended.last()["groups"].as_array().map(Vec::len);
-    assert_eq!(groups, Some(1), "the pages that exist leak too: {:#}", ended.last());
+    assert_eq!(
+        groups,
+        Some(1),
+        "the pages that exist leak too: {:#}",
+        ended.last()
+    );
 }

@@ -5,7 +5,9 @@ use std::{fs, process::Command};
 
 use serde_json::json;
 
-use crate::harness::{Fixture, NetworkNamespace, Server, Tracer, assert_passes_through, installed, reset};
+use crate::harness::{
+    Fixture, NetworkNamespace, Server, Tracer, assert_passes_through, installed, reset,
+};
 
 #[test]
 fn a_descriptor_whose_connection_the_peer_reset_is_found() {
@@ -28,11 +30,17 @@ fn a_descriptor_whose_connection_the_peer_reset_is_found() {
     assert_eq!(leak["opener"]["pid"], client.pid());
     assert_passes_through(&leak["origin"], "leaky::connect::open_connections");
     let connection = &leak["connections"][0];
-    let locals: Vec<String> =
-        opened.list::<u16>("ports").iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let locals: Vec<String> = opened
+        .list::<u16>("ports")
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
     assert_eq!(connection["state"], "CLOSE");
     assert_eq!(connection["remote"], server.address());
-    assert!(locals.iter().any(|local| connection["local"] == *local), "{locals:?}: {connection}");
+    assert!(
+        locals.iter().any(|local| connection["local"] == *local),
+        "{locals:?}: {connection}"
+    );
 }
 
 #[test]
@@ -59,10 +67,17 @@ fn a_descriptor_whose_connection_a_keepalive_probe_ended_is_found() {
     assert_eq!(leak["holders"][0]["fds"], json!(opened.list::<u32>("fds")));
     assert_passes_through(&leak["origin"], "leaky::connect::with_keepalive");
 
-    let ss = namespace.enter(|| Command::new(installed("ss", "iproute2")).arg("-tan").output());
+    let ss = namespace.enter(|| {
+        Command::new(installed("ss", "iproute2"))
+            .arg("-tan")
+            .output()
+    });
     let ss = ss.expect("ss runs");
     let listed = String::from_utf8_lossy(&ss.stdout);
     assert!(ss.status.success() && listed.contains("State"), "{ss:?}");
     let port = opened.one::<String>("ports");
-    assert!(!listed.contains(&port), "ss shows it, so it is not dead: {listed}");
+    assert!(
+        !listed.contains(&port),
+        "ss shows it, so it is not dead: {listed}"
+    );
 }

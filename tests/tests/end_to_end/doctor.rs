@@ -6,9 +6,21 @@ use crate::harness::run;
 fn the_doctor_proves_that_it_finds_a_leak_of_its_own() {
     let finished = run(&["doctor"]);
     assert_eq!(finished.code(), 0, "{finished:?}");
-    assert!(finished.stdout.contains("found after"), "{}", finished.stdout);
-    assert!(finished.stdout.contains("open_and_forget"), "{}", finished.stdout);
-    assert!(!finished.stdout.contains("NOT FOUND"), "{}", finished.stdout);
+    assert!(
+        finished.stdout.contains("found after"),
+        "{}",
+        finished.stdout
+    );
+    assert!(
+        finished.stdout.contains("open_and_forget"),
+        "{}",
+        finished.stdout
+    );
+    assert!(
+        !finished.stdout.contains("NOT FOUND"),
+        "{}",
+        finished.stdout
+    );
 }
 
 #[test]
@@ -16,7 +28,10 @@ fn the_doctor_says_which_hook_does_what() {
     let finished = run(&["doctor"]);
     let text = &finished.stdout;
     let kernel = rustix::system::uname();
-    assert!(text.contains(&*kernel.release().to_string_lossy()), "{text}");
+    assert!(
+        text.contains(&*kernel.release().to_string_lossy()),
+        "{text}"
+    );
     for word in ["hooks", "accept"] {
         assert!(text.contains(word), "no {word}: {text}");
     }

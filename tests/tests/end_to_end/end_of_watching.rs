@@ -16,8 +16,14 @@ fn ctrl_c_gives_a_final_report() {
     let before = tracer.reports().len();
     let ended = tracer.interrupt();
     assert_eq!(ended.code, 3);
-    assert!(ended.reports.len() > before, "there was no report after Ctrl-C");
-    assert_eq!(leaks(ended.last()).next().map(|leak| &leak["count"]), Some(&2.into()));
+    assert!(
+        ended.reports.len() > before,
+        "there was no report after Ctrl-C"
+    );
+    assert_eq!(
+        leaks(ended.last()).next().map(|leak| &leak["count"]),
+        Some(&2.into())
+    );
     assert_eq!(ended.stderr, "");
 }
 
@@ -29,15 +35,28 @@ fn ctrl_c_gives_the_one_document_of_json() {
     server.hang_up_on(2);
     // Another tcpleak tells when the leak is old enough.
     Tracer::of(&client).wait_for_leak_of(2);
-    let arguments =
-        ["--pid", &client.pid_text(), "--min-age", "500ms", "--duration", "110s", "--format", "json"];
+    let arguments = [
+        "--pid",
+        &client.pid_text(),
+        "--min-age",
+        "500ms",
+        "--duration",
+        "110s",
+        "--format",
+        "json",
+    ];
     let child = command(&arguments).spawn().expect("tcpleak can be started");
     std::thread::sleep(Duration::from_secs(2));
     interrupt(&child);
 
     let finished = finish(child);
     assert_eq!(finished.code(), 3);
-    assert_eq!(leaks(&finished.document()).next().map(|leak| &leak["count"]), Some(&2.into()));
+    assert_eq!(
+        leaks(&finished.document())
+            .next()
+            .map(|leak| &leak["count"]),
+        Some(&2.into())
+    );
 }
 
 #[test]
@@ -47,7 +66,14 @@ fn ctrl_c_ends_the_text_with_the_whole_report() {
     client.go();
     server.hang_up_on(2);
     Tracer::of(&client).wait_for_leak_of(2);
-    let arguments = ["--pid", &client.pid_text(), "--min-age", "500ms", "--duration", "110s"];
+    let arguments = [
+        "--pid",
+        &client.pid_text(),
+        "--min-age",
+        "500ms",
+        "--duration",
+        "110s",
+    ];
     let child = command(&arguments).spawn().expect("tcpleak can be started");
     std::thread::sleep(Duration::from_secs(2));
     interrupt(&child);
@@ -55,7 +81,10 @@ fn ctrl_c_ends_the_text_with_the_whole_report() {
     let finished = finish(child);
     assert_eq!(finished.code(), 3);
     let endpoints = finished.stdout.matches(&server.address()).count();
-    assert!(endpoints >= 2, "it is not in the first and in the final report: {finished:?}");
+    assert!(
+        endpoints >= 2,
+        "it is not in the first and in the final report: {finished:?}"
+    );
 }
 
 #[test]

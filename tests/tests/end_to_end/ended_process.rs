@@ -33,5 +33,10 @@ fn a_process_that_ended_with_its_connections_in_order_is_not_reported() {
 
     let ended = tracer.end();
     assert_eq!(ended.code, 0);
-    assert_eq!(ended.last()["groups"].as_array().map(Vec::len), Some(0), "{:#}", ended.last());
+    assert_eq!(
+        ended.last()["groups"].as_array().map(Vec::len),
+        Some(0),
+        "{:#}",
+        ended.last()
+    );
 }

@@ -22,7 +22,13 @@ fn a_snapshot_with_leaks_ends_with_3() {
     server.hang_up_on(1);
     std::thread::sleep(Duration::from_secs(1));
 
-    let finished = run(&["snapshot", "--pid", &client.pid_text(), "--min-age", "500ms"]);
+    let finished = run(&[
+        "snapshot",
+        "--pid",
+        &client.pid_text(),
+        "--min-age",
+        "500ms",
+    ]);
     assert_eq!(finished.code(), 3, "{finished:?}");
 }
 
@@ -43,7 +49,14 @@ fn watching_a_program_with_leaks_ends_with_3() {
     client.go();
     server.hang_up_on(1);
 
-    let finished = run(&["--pid", &client.pid_text(), "--min-age", "500ms", "--duration", "2s"]);
+    let finished = run(&[
+        "--pid",
+        &client.pid_text(),
+        "--min-age",
+        "500ms",
+        "--duration",
+        "2s",
+    ]);
     assert_eq!(finished.code(), 3, "{finished:?}");
 }
 
@@ -60,7 +73,10 @@ fn a_wrong_command_line_ends_with_2() {
     ] {
         let finished = run(&wrong);
         assert_eq!(finished.code(), 2, "{wrong:?}: {finished:?}");
-        assert!(finished.stderr.contains(wrong[0]), "{wrong:?}: {finished:?}");
+        assert!(
+            finished.stderr.contains(wrong[0]),
+            "{wrong:?}: {finished:?}"
+        );
         assert_eq!(finished.stdout, "", "{wrong:?}");
     }
 }
@@ -69,7 +85,10 @@ fn a_wrong_command_line_ends_with_2() {
 fn help_and_version_end_with_0() {
     let help = run(&["--help"]);
     assert_eq!(help.code(), 0);
-    assert!(help.stdout.contains("--min-age") && help.stdout.contains("Examples:"), "{help:?}");
+    assert!(
+        help.stdout.contains("--min-age") && help.stdout.contains("Examples:"),
+        "{help:?}"
+    );
     let version = run(&["--version"]);
     assert_eq!(version.code(), 0);
     assert!(version.stdout.starts_with("tcpleak "), "{version:?}");

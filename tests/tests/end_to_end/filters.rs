@@ -79,8 +79,14 @@ fn port_shows_only_connections_with_that_port() {
 fn remote_shows_only_connections_to_that_network() {
     let mut two = Two::start(["leaky", "leaky"]);
     let pids = two.clients.each_ref().map(Fixture::pid_text);
-    let tracer =
-        Tracer::watch(&["--remote", "127.77.0.0/16", "--pid", &pids[0], "--pid", &pids[1]]);
+    let tracer = Tracer::watch(&[
+        "--remote",
+        "127.77.0.0/16",
+        "--pid",
+        &pids[0],
+        "--pid",
+        &pids[1],
+    ]);
     let ended = two.leak(tracer);
     two.assert_only_second(&ended);
 }
@@ -91,8 +97,9 @@ fn several_pids_show_all_of_them() {
     let pids = two.clients.each_ref().map(Fixture::pid_text);
     let tracer = Tracer::watch(&["--pid", &pids[0], "--pid", &pids[1]]);
     let ended = two.leak(tracer);
-    let mut found: Vec<u64> =
-        groups(ended.last()).filter_map(|group| group["process"]["pid"].as_u64()).collect();
+    let mut found: Vec<u64> = groups(ended.last())
+        .filter_map(|group| group["process"]["pid"].as_u64())
+        .collect();
     found.sort_unstable();
     let mut expected = two.clients.each_ref().map(|client| u64::from(client.pid()));
     expected.sort_unstable();

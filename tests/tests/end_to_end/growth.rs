@@ -17,7 +17,9 @@ fn a_leak_that_grows_says_so_and_how_fast() {
     }
 
     let leak = tracer.wait_for_group("a growing leak", |group| has_qualifier(group, "growing"));
-    let growth = leak["growth_per_min"].as_f64().expect("it has been watched for long enough");
+    let growth = leak["growth_per_min"]
+        .as_f64()
+        .expect("it has been watched for long enough");
     assert!((60.0..240.0).contains(&growth), "{growth} a minute");
     assert_eq!(leak["leak"], true);
 }

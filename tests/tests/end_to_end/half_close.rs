@@ -13,7 +13,9 @@ use crate::harness::{Fixture, Server, Tracer, leaks};
 
 /// Closes the half that sends, and goes on to read for as long as the client sends.
 fn shut_and_listen(mut connection: TcpStream) -> thread::JoinHandle<()> {
-    connection.shutdown(Shutdown::Write).expect("the client is there");
+    connection
+        .shutdown(Shutdown::Write)
+        .expect("the client is there");
     thread::spawn(move || {
         let mut buffer = [0; 1024];
         while connection.read(&mut buffer).is_ok_and(|length| length > 0) {}
@@ -41,7 +43,9 @@ fn a_half_closed_connection_in_use_is_not_a_leak() {
     }
     assert_eq!(tracer.interrupt().code, 0);
     client.dismiss();
-    listening.join().expect("the listening thread does not panic");
+    listening
+        .join()
+        .expect("the listening thread does not panic");
 }
 
 #[test]
@@ -57,5 +61,7 @@ fn a_half_closed_connection_in_use_is_only_shown_to_who_asks_for_all() {
         assert_eq!(report["groups"], json!([]));
     }
     client.dismiss();
-    listening.join().expect("the listening thread does not panic");
+    listening
+        .join()
+        .expect("the listening thread does not panic");
 }

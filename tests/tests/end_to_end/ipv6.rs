@@ -21,7 +21,10 @@ fn a_leak_over_ipv6_is_found() {
     let ports = opened.list::<u16>("ports");
     let local = address(&leak["connections"][0]["local"]);
     assert_eq!(local.ip(), server.socket_address().ip());
-    assert!(ports.contains(&local.port()), "{local} is none of {ports:?}");
+    assert!(
+        ports.contains(&local.port()),
+        "{local} is none of {ports:?}"
+    );
 }
 
 #[test]

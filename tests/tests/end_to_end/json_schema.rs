@@ -1,11 +1,6 @@
 //! The JSON document and its schema.
 
-use std::{
-    fs,
-    net::TcpStream,
-    thread,
-    time::Duration,
-};
+use std::{fs, net::TcpStream, thread, time::Duration};
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -44,10 +39,14 @@ impl Leaks {
         let clients = vec![
             client(&["connect", &address, "1"]),
             client(&["connect", &address, "1"]),
-            client(&["pass-to-child", &address]),
+            client(&["share-with-child", &address]),
             client(&["send-away", &address]),
         ];
-        Self { server, clients, listener: Fixture::start(&["listen", "127.0.0.1:0"]) }
+        Self {
+            server,
+            clients,
+            listener: Fixture::start(&["listen", "127.0.0.1:0"]),
+        }
     }
 
     fn spring(&mut self) {
@@ -63,7 +62,9 @@ impl Leaks {
     /// `--pid` of every program.
     fn selection(&self) -> Vec<String> {
         let fixtures = self.clients.iter().chain([&self.listener]);
-        fixtures.flat_map(|fixture| ["--pid".into(), fixture.pid_text()]).collect()
+        fixtures
+            .flat_map(|fixture| ["--pid".into(), fixture.pid_text()])
+            .collect()
     }
 }
 
@@ -81,7 +82,9 @@ fn every_line_of_ndjson_is_valid() {
     let mut tracer = Tracer::watch(&options);
     leaks.spring();
     for verdict in ["dead-fd", "inherited", "not-accepted", "eof-unread"] {
-        tracer.wait_for_group(verdict, |group| group["leak"] == true && group["verdict"] == verdict);
+        tracer.wait_for_group(verdict, |group| {
+            group["leak"] == true && group["verdict"] == verdict
+        });
     }
 
     let ended = tracer.interrupt();
@@ -98,14 +101,26 @@ fn the_documents_of_a_watch_and_of_a_snapshot_are_valid() {
     leaks.spring();
     thread::sleep(Duration::from_secs(1));
     let selection = leaks.selection();
-    let common = [texts(&selection), vec!["--min-age", "500ms", "--format", "json", "--all"]].concat();
+    let common = [
+        texts(&selection),
+        vec!["--min-age", "500ms", "--format", "json", "--all"],
+    ]
+    .concat();
 
     let snapshot = run(&[vec!["snapshot"], common.clone()].concat());
     assert_valid(&schema, &snapshot.document());
-    assert!(groups(&snapshot.document()).count() >= 4, "{:#}", snapshot.document());
+    assert!(
+        groups(&snapshot.document()).count() >= 4,
+        "{:#}",
+        snapshot.document()
+    );
     let watch = run(&[common, vec!["--duration", "1s"]].concat());
     assert_valid(&schema, &watch.document());
-    assert!(groups(&watch.document()).count() >= 4, "{:#}", watch.document());
+    assert!(
+        groups(&watch.document()).count() >= 4,
+        "{:#}",
+        watch.document()
+    );
 }
 
 #[test]
@@ -132,6 +147,9 @@ fn the_schema_refuses_what_is_not_a_report() {
         let mut changed = report.clone();
         let place = changed.pointer_mut(pointer);
         *place.unwrap_or_else(|| panic!("no {pointer} in {report:#}")) = wrong;
-        assert!(!schema.is_valid(&changed), "the schema allows {pointer} to be anything");
+        assert!(
+            !schema.is_valid(&changed),
+            "the schema allows {pointer} to be anything"
+        );
     }
 }

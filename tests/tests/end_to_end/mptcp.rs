@@ -18,7 +18,11 @@ fn visit(server: SocketAddr) -> TcpStream {
 /// A client of Multipath TCP.
 fn visit_over_mptcp(server: SocketAddr) -> TcpStream {
     let setting = fs::read_to_string("/proc/sys/net/mptcp/enabled").unwrap_or_default();
-    assert_eq!(setting.trim(), "1", "this test needs Multipath TCP: sysctl net.mptcp.enabled=1");
+    assert_eq!(
+        setting.trim(),
+        "1",
+        "this test needs Multipath TCP: sysctl net.mptcp.enabled=1"
+    );
     let flags = SocketFlags::CLOEXEC;
     let protocol = Some(ipproto::MPTCP);
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, protocol);
@@ -67,7 +71,10 @@ fn a_tcp_connection_that_an_mptcp_server_forgets_is_found() {
 
     let leak = tracer.wait_for_leak_of(1);
     assert_eq!(leak["process"]["pid"], server.pid());
-    assert_eq!(leak["holders"][0]["fds"], serde_json::json!(opened.list::<u32>("fds")));
+    assert_eq!(
+        leak["holders"][0]["fds"],
+        serde_json::json!(opened.list::<u32>("fds"))
+    );
 }
 
 #[test]
@@ -82,5 +89,32 @@ fn an_mptcp_connection_that_an_mptcp_server_forgets_is_found() {
 
     let leak = tracer.wait_for_leak_of(1);
     assert_eq!(leak["process"]["pid"], server.pid());
-    assert_eq!(leak["holders"][0]["fds"], serde_json::json!(opened.list::<u32>("fds")));
+    assert_eq!(
+        leak["holders"][0]["fds"],
+        serde_json::json!(opened.list::<u32>("fds"))
+    );
+}
+
+#[test]
+fn an_mptcp_client_that_forgets_its_connection_is_found() {
+    for server in [
+        Fixture::start(&["accept-mptcp", "127.0.0.1:0", "1"]),
+        Fixture::start(&["accept", "127.0.0.1:0", "1"]),
+    ] {
+        let mut server = server;
+        let mut client = Fixture::start(&["connect-over-mptcp", &server.address().to_string()]);
+        let mut tracer = Tracer::of(&client);
+        let opened = client.go();
+        // A killed server closes its connection.
+        server.tell();
+        server.kill();
+
+        let leak = tracer.wait_for_leak_of(1);
+        assert_eq!(leak["process"]["pid"], client.pid());
+        assert_eq!(leak["opener"]["pid"], client.pid());
+        assert_eq!(
+            leak["holders"][0]["fds"],
+            serde_json::json!(opened.list::<u32>("fds"))
+        );
+    }
 }

@@ -8,8 +8,7 @@ use crate::harness::{Fixture, NetworkNamespace, Server, Tracer, assert_passes_th
 fn a_leak_in_another_network_namespace_is_found_and_the_namespace_named() {
     let namespace = NetworkNamespace::new();
     let server = namespace.enter(Server::start);
-    let mut client =
-        namespace.enter(|| Fixture::start(&["connect", &server.address(), "2"]));
+    let mut client = namespace.enter(|| Fixture::start(&["connect", &server.address(), "2"]));
     let mut tracer = Tracer::of(&client);
     client.go();
     server.hang_up_on(2);
@@ -43,8 +42,7 @@ fn connections_that_nobody_accepted_in_another_network_namespace_are_found() {
 fn a_dead_descriptor_in_another_network_namespace_is_found() {
     let namespace = NetworkNamespace::new();
     let server = namespace.enter(Server::start);
-    let mut client =
-        namespace.enter(|| Fixture::start(&["connect", &server.address(), "1"]));
+    let mut client = namespace.enter(|| Fixture::start(&["connect", &server.address(), "1"]));
     let mut tracer = Tracer::of(&client);
     client.go();
     reset(server.accept());

@@ -52,7 +52,10 @@ fn a_node_program_that_never_ends_its_half_is_found() {
     let leak = tracer.wait_for_leak_of(3);
     // Which of the two it is depends on whether reads are traced.
     let verdict = leak["verdict"].as_str();
-    assert!(matches!(verdict, Some("eof-consumed" | "eof-ignored")), "{leak:#}");
+    assert!(
+        matches!(verdict, Some("eof-consumed" | "eof-ignored")),
+        "{leak:#}"
+    );
     assert_eq!(leak["process"]["pid"], client.pid());
     assert_eq!(leak["opener"]["pid"], client.pid());
     assert_eq!(leak["holders"][0]["fds"], serde_json::json!(fds));
@@ -65,11 +68,17 @@ fn a_node_program_whose_socket_stays_paused_is_a_stuck_reader() {
     let mut client = start(IS_PAUSED, &server.port());
     let mut tracer = Tracer::of(&client);
     client.tell();
-    server.accept().write_all(b"unheard").expect("Node is there");
+    server
+        .accept()
+        .write_all(b"unheard")
+        .expect("Node is there");
     let opened = client.facts();
 
     let leak = tracer.wait_for_leak_of(1);
     assert_eq!(leak["verdict"], "reader-stuck");
     assert_eq!(leak["evidence"]["unread_bytes"], 7);
-    assert_eq!(leak["holders"][0]["fds"], serde_json::json!(opened.list::<u32>("fds")));
+    assert_eq!(
+        leak["holders"][0]["fds"],
+        serde_json::json!(opened.list::<u32>("fds"))
+    );
 }

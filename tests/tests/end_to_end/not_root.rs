@@ -1,15 +1,19 @@
 //! tcpleak without the right to load programs into the kernel.
 
-use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::CommandExt, process::{Command, Stdio}};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+};
 
-use crate::harness::{finish, require_root, tcpleak_binary};
+use crate::harness::{finish, tcpleak_binary};
 
 /// The user "nobody".
 const NOBODY: u32 = 65_534;
 
 #[test]
 fn without_root_the_message_names_the_cause_and_the_way_out() {
-    require_root();
     // Nobody may not be able to look into the directory where tcpleak was built.
     let directory = tempfile::tempdir().expect("there is a directory for temporary files");
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
@@ -30,7 +34,10 @@ fn without_root_the_message_names_the_cause_and_the_way_out() {
         assert_eq!(finished.code(), 1, "{arguments:?}: {finished:?}");
         let said = finished.stderr.clone() + &finished.stdout;
         assert!(said.contains("sudo"), "{arguments:?}: {said}");
-        assert!(said.contains("root") || said.contains("CAP_"), "{arguments:?}: {said}");
+        assert!(
+            said.contains("root") || said.contains("CAP_"),
+            "{arguments:?}: {said}"
+        );
         assert!(!said.contains("panicked"), "{arguments:?}: {said}");
     }
 }

@@ -20,10 +20,15 @@ fn a_leak_that_is_older_than_the_tracer_is_in_the_first_report() {
     let tracer = Tracer::of(&client);
     let first = tracer.first_report();
     let found: Vec<_> = leaks(first).collect();
-    let [leak] = found[..] else { panic!("not one leak in the first report: {first:#}") };
+    let [leak] = found[..] else {
+        panic!("not one leak in the first report: {first:#}")
+    };
     assert_eq!(leak["count"], 4);
     assert_eq!(leak["verdict"], "eof-unread");
-    assert_eq!(leak["holders"][0]["fds"], serde_json::json!(opened.list::<u32>("fds")));
+    assert_eq!(
+        leak["holders"][0]["fds"],
+        serde_json::json!(opened.list::<u32>("fds"))
+    );
     assert!(has_qualifier(leak, "before-tracer"), "{leak:#}");
     assert!(leak["opener"].is_null());
     assert!(leak["origin"].is_null());
@@ -31,8 +36,14 @@ fn a_leak_that_is_older_than_the_tracer_is_in_the_first_report() {
     let age = leak["oldest_s"].as_f64().expect("a group has an age");
     assert_eq!(leak["age_kind"], "at_least");
     assert!(age >= 1.4, "the peer went away more than {age} s ago");
-    assert!(age <= before.elapsed().as_secs_f64(), "it is younger than {age} s");
-    assert!(gone.elapsed() < Duration::from_secs(10), "the first report took too long");
+    assert!(
+        age <= before.elapsed().as_secs_f64(),
+        "it is younger than {age} s"
+    );
+    assert!(
+        gone.elapsed() < Duration::from_secs(10),
+        "the first report took too long"
+    );
 }
 
 #[test]
@@ -62,7 +73,10 @@ fn a_dead_descriptor_that_is_older_than_the_tracer_is_found() {
     let leak = tracer.wait_for_leak_of(1);
     assert_eq!(leak["verdict"], "dead-fd");
     assert_eq!(leak["evidence"]["reset"], 1);
-    assert_eq!(leak["holders"][0]["fds"], serde_json::json!(opened.list::<u32>("fds")));
+    assert_eq!(
+        leak["holders"][0]["fds"],
+        serde_json::json!(opened.list::<u32>("fds"))
+    );
     assert!(has_qualifier(&leak, "before-tracer"), "{leak:#}");
 }
 

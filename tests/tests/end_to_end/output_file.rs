@@ -22,15 +22,27 @@ fn a_snapshot_is_written_to_the_output_file_and_nowhere_else() {
 
     let path_text = path.to_str().expect("the path is UTF-8");
     let finished = run(&[
-        "snapshot", "--pid", &client.pid_text(), "--min-age", "500ms",
-        "--format", "json", "--output", path_text,
+        "snapshot",
+        "--pid",
+        &client.pid_text(),
+        "--min-age",
+        "500ms",
+        "--format",
+        "json",
+        "--output",
+        path_text,
     ]);
     assert_eq!(finished.code(), 3);
     assert_eq!(finished.stdout, "");
     let text = fs::read_to_string(&path).expect("the report is there");
     let report: Value = serde_json::from_str(&text).expect("the report is one document");
-    assert_eq!(leaks(&report).next().map(|leak| &leak["count"]), Some(&3.into()));
-    let left = fs::read_dir(&directory).expect("the directory is there").count();
+    assert_eq!(
+        leaks(&report).next().map(|leak| &leak["count"]),
+        Some(&3.into())
+    );
+    let left = fs::read_dir(&directory)
+        .expect("the directory is there")
+        .count();
     assert_eq!(left, 1, "another file was left behind");
 }
 
@@ -42,8 +54,16 @@ fn the_output_file_never_holds_half_a_report() {
     let path = directory.path().join("report.txt");
     let path_text = path.to_str().expect("the path is UTF-8");
     let child = command(&[
-        "--pid", &client.pid_text(), "--interval", "100ms", "--min-age", "0s",
-        "--duration", "3s", "--output", path_text,
+        "--pid",
+        &client.pid_text(),
+        "--interval",
+        "100ms",
+        "--min-age",
+        "0s",
+        "--duration",
+        "3s",
+        "--output",
+        path_text,
     ]);
     let child = { child }.spawn().expect("tcpleak can be started");
 
@@ -58,7 +78,11 @@ fn the_output_file_never_holds_half_a_report() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(finish(child).code(), 3);
-    assert!(seen.len() > 20, "the file came late: it was read {} times", seen.len());
+    assert!(
+        seen.len() > 20,
+        "the file came late: it was read {} times",
+        seen.len()
+    );
     for text in &seen {
         assert!(text.ends_with('\n'), "half a report: {text:?}");
     }

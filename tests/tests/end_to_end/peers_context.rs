@@ -9,8 +9,14 @@ fn the_client_owns_a_leak_although_the_fin_arrives_in_the_servers_context() {
     let server = Server::start();
     let mut client = Fixture::start(&["connect", &server.address(), "3"]);
     let this = std::process::id();
-    let mut tracer =
-        Tracer::watch(&["--pid", &client.pid_text(), "--pid", &this.to_string(), "--port", &server.port()]);
+    let mut tracer = Tracer::watch(&[
+        "--pid",
+        &client.pid_text(),
+        "--pid",
+        &this.to_string(),
+        "--port",
+        &server.port(),
+    ]);
     client.go();
     server.hang_up_on(3);
 
@@ -18,7 +24,11 @@ fn the_client_owns_a_leak_although_the_fin_arrives_in_the_servers_context() {
     assert_eq!(leak["process"]["pid"], client.pid());
     assert_eq!(leak["opener"]["pid"], client.pid());
     for group in tracer.reports().iter().flat_map(groups) {
-        assert_eq!(group["pids"], serde_json::json!([client.pid()]), "the peer is blamed: {group:#}");
+        assert_eq!(
+            group["pids"],
+            serde_json::json!([client.pid()]),
+            "the peer is blamed: {group:#}"
+        );
     }
 }
 
@@ -49,7 +59,15 @@ fn the_server_owns_a_leak_although_the_fin_arrives_in_the_clients_context() {
     let leak = tracer.wait_for_leak_of(3);
     assert_eq!(leak["process"]["pid"], server.pid());
     for group in tracer.reports().iter().flat_map(groups) {
-        assert_ne!(group["process"]["pid"], std::process::id(), "the peer is blamed: {group:#}");
-        assert_ne!(group["opener"]["pid"], std::process::id(), "the peer is blamed: {group:#}");
+        assert_ne!(
+            group["process"]["pid"],
+            std::process::id(),
+            "the peer is blamed: {group:#}"
+        );
+        assert_ne!(
+            group["opener"]["pid"],
+            std::process::id(),
+            "the peer is blamed: {group:#}"
+        );
     }
 }

@@ -58,7 +58,10 @@ fn a_python_program_that_keeps_the_connections_of_its_http_client_is_found() {
     assert_eq!(leak["process"]["pid"], client.pid());
     assert_eq!(leak["process"]["comm"], "python3");
     assert_eq!(leak["opener"]["pid"], client.pid());
-    assert_eq!(leak["holders"][0]["fds"], serde_json::json!(opened.list::<u32>("fds")));
+    assert_eq!(
+        leak["holders"][0]["fds"],
+        serde_json::json!(opened.list::<u32>("fds"))
+    );
     assert_eq!(leak["endpoint"], server.address());
     assert_eq!(leak["origin"]["kind"], "connect");
 }
@@ -77,6 +80,9 @@ fn a_python_program_that_never_reads_a_response_is_a_stuck_reader() {
 
     let leak = tracer.wait_for_leak_of(1);
     assert_eq!(leak["verdict"], "reader-stuck");
-    assert!(leak["evidence"]["unread_bytes"].as_u64() > Some(1000), "{leak:#}");
+    assert!(
+        leak["evidence"]["unread_bytes"].as_u64() > Some(1000),
+        "{leak:#}"
+    );
     assert_eq!(leak["process"]["pid"], client.pid());
 }

@@ -24,7 +24,12 @@ fn a_reader_that_lets_its_window_close_is_reported_although_the_peer_is_there() 
     let leak = tracer.wait_for_leak_of(1);
     assert_eq!(leak["verdict"], "reader-stalled");
     assert_eq!(leak["evidence"]["window_bytes"], 0);
-    assert!(leak["evidence"]["unread_bytes"].as_u64().is_some_and(|bytes| bytes > 65_536), "{leak:#}");
+    assert!(
+        leak["evidence"]["unread_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 65_536),
+        "{leak:#}"
+    );
     assert_eq!(leak["connections"][0]["state"], "ESTABLISHED");
     assert_eq!(leak["process"]["pid"], client.pid());
 }

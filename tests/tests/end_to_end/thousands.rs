@@ -13,9 +13,10 @@ fn five_thousand_leaked_connections_are_all_counted() {
     server.hang_up_on(5000);
     client.facts();
 
-    let leak = tracer.wait_for_group_within(Duration::from_secs(60), "5,000 connections", |group| {
-        group["leak"] == true && group["count"] == 5000
-    });
+    let leak =
+        tracer.wait_for_group_within(Duration::from_secs(60), "5,000 connections", |group| {
+            group["leak"] == true && group["count"] == 5000
+        });
     assert_eq!(leak["connections_total"], 5000);
     assert_eq!(leak["connections"].as_array().map(Vec::len), Some(20));
     assert_eq!(leak["holders"][0]["fds_total"], 5000);
@@ -23,6 +24,11 @@ fn five_thousand_leaked_connections_are_all_counted() {
     assert_eq!(leak["opener"]["pid"], client.pid());
     let ended = tracer.interrupt();
     let totals = &ended.last()["totals"];
-    assert!(totals["close_wait"].as_u64().is_some_and(|count| count >= 5000), "{totals}");
+    assert!(
+        totals["close_wait"]
+            .as_u64()
+            .is_some_and(|count| count >= 5000),
+        "{totals}"
+    );
     assert_eq!(totals["dropped"], 0);
 }

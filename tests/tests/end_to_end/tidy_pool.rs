@@ -3,7 +3,6 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    thread,
     time::Duration,
 };
 
@@ -15,7 +14,9 @@ const SIZE: usize = 4;
 /// Answers every `ping`, and closes a connection on which nothing happens for a while.
 fn answer(mut connection: TcpStream) {
     let patience = Some(Duration::from_millis(400));
-    connection.set_read_timeout(patience).expect("a read can have a time limit");
+    connection
+        .set_read_timeout(patience)
+        .expect("a read can have a time limit");
     let mut ping = [0; 4];
     while connection.read_exact(&mut ping).is_ok() && connection.write_all(b"pong").is_ok() {}
 }
@@ -25,23 +26,21 @@ fn a_pool_in_use_whose_idle_connections_the_server_closed_is_not_a_leak() {
     let server = Server::start();
     let mut client = Fixture::start(&["pool", &server.address(), &SIZE.to_string()]);
     let mut tracer = Tracer::watch(&["--pid", &client.pid_text(), "--all"]);
-    client.tell();
-    // The pool is filled twice, because it replaces all that the server closes but the one in use;
-    // the third filling comes when this story is over.
-    thread::spawn(move || {
-        for _ in 0..3 * SIZE {
-            let connection = server.accept();
-            thread::spawn(move || answer(connection));
-        }
-    });
-    client.facts();
+    server.serve(answer);
+    client.go();
 
     tracer.watch_for(Duration::from_secs(7));
     client.dismiss();
     let replaced: usize = client.facts().one("replaced");
-    assert!(replaced >= SIZE - 1, "the server closed no idle connection: {replaced} replaced");
+    assert!(
+        replaced >= SIZE - 1,
+        "the server closed no idle connection: {replaced} replaced"
+    );
     let seen: Vec<_> = tracer.reports().iter().flat_map(groups).collect();
-    assert!(seen.iter().any(|group| group["verdict"] == "pooled"), "{seen:#?}");
+    assert!(
+        seen.iter().any(|group| group["verdict"] == "pooled"),
+        "{seen:#?}"
+    );
     for report in tracer.reports() {
         assert_eq!(leaks(report).count(), 0, "{report:#}");
     }

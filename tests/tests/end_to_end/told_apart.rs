@@ -53,7 +53,9 @@ fn a_connection_that_was_shut_down_in_order_and_never_closed_is_called_so() {
     let mut tracer = Tracer::of(&client);
     client.go();
     let connection = server.accept();
-    connection.shutdown(Shutdown::Write).expect("the client is there");
+    connection
+        .shutdown(Shutdown::Write)
+        .expect("the client is there");
     client.facts();
 
     let leak = tracer.wait_for_leak_of(1);

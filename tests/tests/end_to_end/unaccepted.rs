@@ -17,7 +17,10 @@ fn connections_that_nobody_accepted_are_blamed_on_the_listener() {
 
     let leak = tracer.wait_for_leak_of(5);
     assert_eq!(leak["verdict"], "not-accepted");
-    assert_eq!(leak["evidence"], json!({"accept_queue": 5, "backlog": 16, "listener": address}));
+    assert_eq!(
+        leak["evidence"],
+        json!({"accept_queue": 5, "backlog": 16, "listener": address})
+    );
     assert_eq!(leak["process"]["pid"], listener.pid());
     assert_eq!(leak["process"]["comm"], "leaky");
     assert_eq!(leak["endpoint"], address);

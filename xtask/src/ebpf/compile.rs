@@ -1,7 +1,7 @@
 //! Compiling the kernel programs, once per register layout.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -110,7 +110,7 @@ fn cargo(
     command
 }
 
-fn target(workspace: &Workspace, architecture: &str) -> std::path::PathBuf {
+fn target(workspace: &Workspace, architecture: &str) -> PathBuf {
     workspace.target.join("ebpf").join(architecture)
 }
 

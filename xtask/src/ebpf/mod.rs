@@ -51,12 +51,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         "Building the kernel programs with {}: {}",
         toolchain.kind, toolchain.versions
     );
+    // Before compiling: what is edited meanwhile counts as changed.
+    let sources = sources::hash(&workspace.root)?;
     let objects = compile::all(workspace, &toolchain)?;
-    let record = Record::of(
-        sources::hash(&workspace.root)?,
-        toolchain.versions,
-        &objects,
-    );
+    let record = Record::of(sources, toolchain.versions, &objects);
     let directory = arguments
         .out
         .clone()

@@ -3,7 +3,7 @@
 //! It needs what a stable Rust lacks: the source of the `core` library, the right to build it, and
 //! `bpf-linker`. Two sets have it all: rustup's nightly, and packages of Debian.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -253,7 +253,7 @@ pub fn cargo_home() -> Option<PathBuf> {
 }
 
 /// PATH with the linker's directory at its end.
-fn path_with_linker() -> Option<std::ffi::OsString> {
+fn path_with_linker() -> Option<OsString> {
     let linker = linker()?;
     let path = std::env::var_os("PATH")?;
     std::env::join_paths(std::env::split_paths(&path).chain(linker.parent().map(Path::to_owned)))

@@ -3,9 +3,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{super::unknown_frame, *};
 
 const SHORT: Patience = Patience {
-    answer: Duration::from_millis(200),
+    answer: Duration::from_millis(500),
     busy: Duration::from_millis(20),
-    stuck: Duration::from_millis(400),
+    stuck: Duration::from_secs(1),
 };
 
 fn path(fingerprint: u64) -> RawPath {
@@ -116,16 +116,20 @@ async fn what_is_late_is_ready_for_the_next_question() {
         Box::new(|path| {
             CALLS.fetch_add(1, Ordering::Relaxed);
             if path.fingerprint == 2 {
-                thread::sleep(Duration::from_millis(300));
+                thread::sleep(2 * SHORT.answer);
             }
             named(path)
         })
     };
-    let symbolizer = Symbolizer::start_with(start, SHORT).unwrap();
+    let patience = Patience {
+        stuck: Patience::USUAL.stuck,
+        ..SHORT
+    };
+    let symbolizer = Symbolizer::start_with(start, patience).unwrap();
     let paths = || vec![path(1), path(2), path(3)];
     let early = symbolizer.resolve(paths()).await;
     assert_eq!(early.into_keys().collect::<Vec<_>>(), [1]);
-    thread::sleep(Duration::from_millis(400));
+    thread::sleep(2 * SHORT.answer);
     let late = symbolizer.resolve(paths()).await;
     assert_eq!(late.len(), 3);
     assert_eq!(CALLS.load(Ordering::Relaxed), 3, "each path is named once");

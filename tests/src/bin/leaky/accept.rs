@@ -46,8 +46,11 @@ pub fn and_forget(listener: &TcpListener, count: usize) -> Result<()> {
 /// Accepts `count` connections and forgets them without a read or a write.
 pub fn in_silence(listener: &TcpListener, count: usize) -> Result<()> {
     be_ready(listener)?;
-    let connections: io::Result<Vec<_>> = (0..count).map(|_| accept_connection(listener)).collect();
-    protocol::forget(connections?)
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        connections.push(accept_connection(listener)?);
+    }
+    protocol::forget(connections)
 }
 
 /// Listens, and never accepts.

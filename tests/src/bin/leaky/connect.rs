@@ -77,22 +77,40 @@ fn begin_connection(to: SocketAddr) -> Result<TcpStream> {
         Err(error) => return Err(error.into()),
     }
     let mut poll = [PollFd::new(&socket, PollFlags::OUT)];
-    rustix::event::poll(&mut poll, Some(&Timespec { tv_sec: 5, tv_nsec: 0 }))?;
+    rustix::event::poll(
+        &mut poll,
+        Some(&Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        }),
+    )?;
     sockopt::socket_error(&socket)??;
     Ok(black_box(TcpStream::from(socket)))
 }
 
 /// A TCP socket for connections to `to`.
 pub fn socket(to: SocketAddr, flags: SocketFlags, protocol: Option<Protocol>) -> Result<OwnedFd> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if to.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = flags | SocketFlags::CLOEXEC;
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, protocol)?)
+    Ok(rustix::net::socket_with(
+        family,
+        SocketType::STREAM,
+        flags,
+        protocol,
+    )?)
 }
 
 /// Lets one thread for each address open a connection to it, and forgets them all.
 pub fn from_threads(to: &[SocketAddr]) -> Result<()> {
     protocol::be_ready(&[]);
-    let threads: Vec<_> = to.iter().map(|&to| thread::spawn(move || open_in_thread(to))).collect();
+    let threads: Vec<_> = to
+        .iter()
+        .map(|&to| thread::spawn(move || open_in_thread(to)))
+        .collect();
     let mut tids = Vec::new();
     let mut connections = Vec::new();
     for thread in threads {
@@ -107,7 +125,10 @@ pub fn from_threads(to: &[SocketAddr]) -> Result<()> {
 #[inline(never)]
 fn open_in_thread(to: SocketAddr) -> io::Result<(i32, TcpStream)> {
     let connection = open_connection(to)?;
-    Ok(black_box((rustix::thread::gettid().as_raw_pid(), connection)))
+    Ok(black_box((
+        rustix::thread::gettid().as_raw_pid(),
+        connection,
+    )))
 }
 
 /// Opens and closes `cycles` connections, so that addresses and descriptors are used again, and

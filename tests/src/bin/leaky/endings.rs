@@ -34,7 +34,10 @@ fn keep_after_failure(to: SocketAddr, expected: Errno) -> Result<()> {
     let socket = connect::socket(to, SocketFlags::empty(), None)?;
     sockopt::set_tcp_user_timeout(&socket, USER_TIMEOUT_MS)?;
     let outcome = rustix::net::connect(&socket, &to);
-    ensure!(outcome == Err(expected), "connect() to {to} ended with {outcome:?}, not {expected:?}");
+    ensure!(
+        outcome == Err(expected),
+        "connect() to {to} ended with {outcome:?}, not {expected:?}"
+    );
     keep(socket)
 }
 
@@ -51,7 +54,10 @@ pub fn shut_down_in_order(to: SocketAddr) -> Result<()> {
     protocol::be_ready(&[]);
     let mut connection = connect::open_connection(to)?;
     protocol::tell(&[("connected", "yes".into())]);
-    ensure!(connection.read(&mut [0; 64])? == 0, "the peer has something to say");
+    ensure!(
+        connection.read(&mut [0; 64])? == 0,
+        "the peer has something to say"
+    );
     connection.shutdown(Shutdown::Write)?;
     keep(OwnedFd::from(connection))
 }

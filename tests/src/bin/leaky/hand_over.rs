@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::{
     io::FdFlags,
-    net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType},
+    net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+        SocketType,
+    },
 };
 
 use crate::{connect, protocol};
@@ -39,7 +42,10 @@ pub fn to_child(to: SocketAddr, copy: Copy) -> Result<()> {
         Copy::Close => drop(connection),
         Copy::Keep => std::mem::forget(connection),
     }
-    protocol::tell(&[("child", child.id().to_string()), ("fds", descriptor.to_string())]);
+    protocol::tell(&[
+        ("child", child.id().to_string()),
+        ("fds", descriptor.to_string()),
+    ]);
     // The child leaves when its standard input ends: with this process, not before.
     std::mem::forget(child);
     Ok(())
@@ -66,7 +72,12 @@ pub fn into_flight(to: SocketAddr) -> Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut messages = SendAncillaryBuffer::new(&mut space);
     messages.push(SendAncillaryMessage::ScmRights(&descriptors));
-    rustix::net::sendmsg(&here, &[IoSlice::new(b"take it")], &mut messages, SendFlags::empty())?;
+    rustix::net::sendmsg(
+        &here,
+        &[IoSlice::new(b"take it")],
+        &mut messages,
+        SendFlags::empty(),
+    )?;
     drop(connection);
     std::mem::forget((here, there));
     protocol::tell(&[("sent", "yes".into())]);

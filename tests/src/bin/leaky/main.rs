@@ -63,7 +63,8 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
 }
 
 fn address(text: &str) -> Result<SocketAddr> {
-    text.parse().with_context(|| format!("{text:?} is not an address and port"))
+    text.parse()
+        .with_context(|| format!("{text:?} is not an address and port"))
 }
 
 fn addresses(texts: &[&str]) -> Result<Vec<SocketAddr>> {
@@ -71,5 +72,6 @@ fn addresses(texts: &[&str]) -> Result<Vec<SocketAddr>> {
 }
 
 fn number(text: &str) -> Result<usize> {
-    text.parse().with_context(|| format!("{text:?} is not a number"))
+    text.parse()
+        .with_context(|| format!("{text:?} is not a number"))
 }

@@ -15,26 +15,27 @@ use crate::{connect, protocol};
 /// Time between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Requests that use one connection between two moments at which all are needed.
-const QUIET_REQUESTS: usize = 60;
+/// Of so many requests one needs all connections at once.
+const BUSY_EVERY: usize = 60;
 
 /// Sends requests over a pool of `size` connections: one at a time for most of the time, so that
 /// the others lie idle and the server may close them, and now and then `size` at once, when the
 /// closed ones are noticed and replaced.
 pub fn keep_tidy(to: SocketAddr, size: usize) -> Result<()> {
     protocol::be_ready(&[]);
-    let mut pool = Pool { to, idle: Vec::new(), replaced: 0 };
-    pool.request_at_once(size)?;
-    protocol::tell(&[("filled", size.to_string())]);
-    while !protocol::is_spoken_to()? {
-        for _ in 0..QUIET_REQUESTS {
-            pool.request_at_once(1)?;
-            thread::sleep(PAUSE);
-            if protocol::is_spoken_to()? {
-                break;
-            }
+    protocol::tell(&[("size", size.to_string())]);
+    let mut pool = Pool {
+        to,
+        idle: Vec::new(),
+        replaced: 0,
+    };
+    for number in 0.. {
+        let busy = number % BUSY_EVERY == 0;
+        pool.request_at_once(if busy { size } else { 1 })?;
+        thread::sleep(PAUSE);
+        if protocol::is_spoken_to()? {
+            break;
         }
-        pool.request_at_once(size)?;
     }
     protocol::tell(&[("replaced", pool.replaced.to_string())]);
     Ok(())
@@ -54,7 +55,11 @@ impl Pool {
             busy.push(self.take()?);
         }
         for mut connection in busy {
-            request(&mut connection)?;
+            // The server may close a connection in the moment in which it is taken.
+            while request(&mut connection).is_err() {
+                connection = self.take()?;
+                self.replaced += 1;
+            }
             self.idle.push(connection);
         }
         Ok(())

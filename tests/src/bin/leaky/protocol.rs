@@ -29,7 +29,10 @@ pub fn be_ready(facts: &[(&str, String)]) {
 
 /// Tells facts, on one line.
 pub fn tell(facts: &[(&str, String)]) {
-    let words: Vec<String> = facts.iter().map(|(key, value)| format!("{key} {value}")).collect();
+    let words: Vec<String> = facts
+        .iter()
+        .map(|(key, value)| format!("{key} {value}"))
+        .collect();
     println!("{}", words.join(" "));
 }
 
@@ -47,13 +50,18 @@ pub fn stay_until_told_to_leave() {
 
 fn read_word() -> bool {
     let mut line = String::new();
-    io::stdin().read_line(&mut line).is_ok_and(|length| length > 0)
+    io::stdin()
+        .read_line(&mut line)
+        .is_ok_and(|length| length > 0)
 }
 
 /// Whether a word waits to be read, or standard input has ended.
 pub fn is_spoken_to() -> Result<bool> {
     let stdin = io::stdin();
-    let mut poll = [rustix::event::PollFd::new(&stdin, rustix::event::PollFlags::IN)];
+    let mut poll = [rustix::event::PollFd::new(
+        &stdin,
+        rustix::event::PollFlags::IN,
+    )];
     rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default()))
         .context("cannot poll standard input")?;
     Ok(!poll[0].revents().is_empty())
@@ -73,10 +81,19 @@ pub fn forget(connections: Vec<TcpStream>) -> Result<()> {
 
 /// The numbers of descriptors, as a fact.
 pub fn numbers(descriptors: &[BorrowedFd<'_>]) -> String {
-    list(&descriptors.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>())
+    list(
+        &descriptors
+            .iter()
+            .map(AsRawFd::as_raw_fd)
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// A list, as a fact.
 pub fn list(items: &[impl Display]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, fixture_binary, lines_of, require_root};
+use super::{PATIENCE, fixture_binary, lines_of};
 
 /// A running program that leaks when it is told to. It ends when this value is dropped.
 pub struct Fixture {
@@ -29,7 +29,6 @@ impl Fixture {
 
     /// Starts any program that speaks as `leaky` does.
     pub fn start_program(command: &mut Command) -> Self {
-        require_root();
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -37,7 +36,12 @@ impl Fixture {
             .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", command.get_program()));
         let words = child.stdin.take();
         let lines = lines_of(child.stdout.take().expect("standard output is piped"));
-        let mut fixture = Self { child, words, lines, ready: Facts::default() };
+        let mut fixture = Self {
+            child,
+            words,
+            lines,
+            ready: Facts::default(),
+        };
         fixture.ready = fixture.facts();
         fixture
     }
@@ -59,7 +63,10 @@ impl Fixture {
 
     /// Lets it do its next step, without waiting for it.
     pub fn tell(&mut self) {
-        let words = self.words.as_mut().expect("the fixture was not told to leave");
+        let words = self
+            .words
+            .as_mut()
+            .expect("the fixture was not told to leave");
         words.write_all(b"go\n").expect("the fixture listens");
     }
 
@@ -86,8 +93,12 @@ impl Fixture {
 
     /// Ends it as the kernel ends a process that is out of memory.
     pub fn kill(&mut self) {
-        self.child.kill().expect("the fixture is a child of the test");
-        self.child.wait().expect("the fixture is a child of the test");
+        self.child
+            .kill()
+            .expect("the fixture is a child of the test");
+        self.child
+            .wait()
+            .expect("the fixture is a child of the test");
     }
 }
 
@@ -116,7 +127,11 @@ impl Facts {
         let words: Vec<&str> = line.split_whitespace().collect();
         let pairs = words.chunks_exact(2);
         assert!(pairs.remainder().is_empty(), "the fixture said {line:?}");
-        Self(pairs.map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect())
+        Self(
+            pairs
+                .map(|pair| (pair[0].to_owned(), pair[1].to_owned()))
+                .collect(),
+        )
     }
 
     /// A fact.

@@ -20,7 +20,9 @@ impl KernelObjects {
             // A descriptor may be closed meanwhile.
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
             for (kind, (key, _)) in KINDS.iter().enumerate() {
-                let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
+                let value = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
                 if let Some(id) = value.and_then(|id| id.trim().parse().ok()) {
                     objects.push((kind, id));
                 }
@@ -33,7 +35,10 @@ impl KernelObjects {
 
     /// How many there are of a kind: `prog_id`, `map_id` or `link_id`.
     pub fn count(&self, key: &str) -> usize {
-        self.0.iter().filter(|(kind, _)| KINDS[*kind].0 == key).count()
+        self.0
+            .iter()
+            .filter(|(kind, _)| KINDS[*kind].0 == key)
+            .count()
     }
 
     /// How many there are of all kinds.
@@ -43,7 +48,10 @@ impl KernelObjects {
 
     /// Those that the kernel still has.
     pub fn alive(&self) -> Vec<(&'static str, u32)> {
-        let alive = self.0.iter().filter(|&&(kind, id)| exists(KINDS[kind].1, id));
+        let alive = self
+            .0
+            .iter()
+            .filter(|&&(kind, id)| exists(KINDS[kind].1, id));
         alive.map(|&(kind, id)| (KINDS[kind].0, id)).collect()
     }
 }
@@ -57,7 +65,11 @@ fn exists(command: libc::c_long, id: u32) -> bool {
         next_id: u32,
         open_flags: u32,
     }
-    let mut attributes = Attributes { start_id: id - 1, next_id: 0, open_flags: 0 };
+    let mut attributes = Attributes {
+        start_id: id - 1,
+        next_id: 0,
+        open_flags: 0,
+    };
     // SAFETY: the kernel reads and writes `attributes`, within the size given, during the call.
     let outcome = unsafe {
         libc::syscall(
@@ -71,6 +83,10 @@ fn exists(command: libc::c_long, id: u32) -> bool {
         return attributes.next_id == id;
     }
     let error = io::Error::last_os_error();
-    assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "bpf(2) cannot tell: {error}");
+    assert_eq!(
+        error.raw_os_error(),
+        Some(libc::ENOENT),
+        "bpf(2) cannot tell: {error}"
+    );
     false
 }

@@ -32,43 +32,64 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The tcpleak under test.
 pub fn tcpleak_binary() -> PathBuf {
+    require_root();
     if let Some(path) = env::var_os("TCPLEAK_BIN") {
         return PathBuf::from(path);
     }
     let profile = profile_directory();
-    let candidates = [profile.join("tcpleak"), profile.with_file_name("release").join("tcpleak")];
+    let candidates = [
+        profile.join("tcpleak"),
+        profile.with_file_name("release").join("tcpleak"),
+    ];
     let found = candidates.iter().find(|path| path.is_file());
     found.cloned().unwrap_or_else(|| {
-        panic!("there is no {}: build it, or name it in TCPLEAK_BIN", candidates[0].display())
+        panic!(
+            "there is no {}: build it, or name it in TCPLEAK_BIN",
+            candidates[0].display()
+        )
     })
 }
 
 /// A program of this package.
 pub fn fixture_binary(name: &str) -> PathBuf {
+    require_root();
     let directory = env::var_os("TCPLEAK_FIXTURES").map_or_else(profile_directory, PathBuf::from);
     let path = directory.join(name);
-    assert!(path.is_file(), "there is no {}: build it, or set TCPLEAK_FIXTURES", path.display());
+    assert!(
+        path.is_file(),
+        "there is no {}: build it, or set TCPLEAK_FIXTURES",
+        path.display()
+    );
     path
 }
 
 /// `target/debug` or its like: the tests run as `target/debug/deps/end_to_end-…`.
 fn profile_directory() -> PathBuf {
     let this = env::current_exe().expect("the test knows its own path");
-    this.ancestors().nth(2).expect("the test lies two directories deep").to_path_buf()
+    this.ancestors()
+        .nth(2)
+        .expect("the test lies two directories deep")
+        .to_path_buf()
 }
 
 /// A program of the distribution. Those of Debian go before others of the same name.
 pub fn installed(program: &str, package: &str) -> PathBuf {
+    require_root();
     let path = env::var_os("PATH").unwrap_or_default();
     let debian = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
-    let found = debian.into_iter().chain(env::split_paths(&path)).map(|directory| directory.join(program));
-    found.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
-        panic!("this test runs the real {program}: apt-get install {package}")
-    })
+    let found = debian
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .map(|directory| directory.join(program));
+    found
+        .into_iter()
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("this test runs the real {program}: apt-get install {package}"))
 }
 
-/// Fails unless the test may load kernel programs.
-pub fn require_root() {
+/// Fails unless the test may load kernel programs. No test comes far without one of the programs
+/// above.
+fn require_root() {
     assert!(
         rustix::process::geteuid().is_root(),
         "the end-to-end tests load kernel programs: run them with `cargo xtask test`, or as root"
@@ -80,7 +101,10 @@ pub fn require_root() {
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain: {what}"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -100,5 +124,7 @@ fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
 
 /// The directory of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in the repository")
 }

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{installed, require_root};
+use super::installed;
 
 /// A network namespace with loopback up. It is deleted when this value is dropped.
 pub struct NetworkNamespace {
@@ -21,11 +21,11 @@ pub struct NetworkNamespace {
 impl NetworkNamespace {
     /// Makes one.
     pub fn new() -> Self {
-        require_root();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let namespace = Self { name: format!("tcpleak-test-{}-{number}", process::id()) };
-        ip(&["netns", "add", &namespace.name]);
+        let name = format!("tcpleak-test-{}-{number}", process::id());
+        ip(&["netns", "add", &name]);
+        let namespace = Self { name };
         namespace.ip("link set lo up");
         namespace
     }
@@ -33,7 +33,10 @@ impl NetworkNamespace {
     /// Runs `ip` with these arguments inside the namespace.
     pub fn ip(&self, arguments: &str) {
         let prefix = ["-n", &self.name];
-        ip(&prefix.into_iter().chain(arguments.split(' ')).collect::<Vec<_>>());
+        ip(&prefix
+            .into_iter()
+            .chain(arguments.split(' '))
+            .collect::<Vec<_>>());
     }
 
     /// Lets whatever is sent from the namespace to this address in 10.99.0.0/24 vanish.
@@ -42,7 +45,9 @@ impl NetworkNamespace {
         self.ip("link set outside up");
         self.ip("link set nowhere up");
         self.ip("address add 10.99.0.1/24 dev outside");
-        self.ip(&format!("neighbour add {address} lladdr 02:00:00:00:00:99 dev outside"));
+        self.ip(&format!(
+            "neighbour add {address} lladdr 02:00:00:00:00:99 dev outside"
+        ));
     }
 
     /// Runs a function inside the namespace. What it opens or starts there stays there.
@@ -54,13 +59,18 @@ impl NetworkNamespace {
                     .expect("root may enter a network namespace");
                 inside()
             });
-            visitor.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+            visitor
+                .join()
+                .unwrap_or_else(|panic| panic::resume_unwind(panic))
         })
     }
 
     /// Its inode number, by which reports call it.
     pub fn inode(&self) -> u64 {
-        self.file().metadata().expect("an open file has metadata").ino()
+        self.file()
+            .metadata()
+            .expect("an open file has metadata")
+            .ino()
     }
 
     fn file(&self) -> File {
@@ -76,9 +86,15 @@ impl Drop for NetworkNamespace {
 }
 
 fn ip(arguments: &[&str]) {
-    let output = Command::new(installed("ip", "iproute2")).args(arguments).output();
+    let output = Command::new(installed("ip", "iproute2"))
+        .args(arguments)
+        .output();
     let output = output.unwrap_or_else(|error| panic!("cannot run ip: {error}"));
     if !output.status.success() && !thread::panicking() {
-        panic!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        panic!(
+            "ip {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }

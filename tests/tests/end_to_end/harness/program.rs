@@ -2,12 +2,12 @@
 
 use std::{
     path::PathBuf,
-    process::{Child, Command},
+    process::{Child, ChildStdout, Command},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{installed, require_root, wait_until};
+use super::{installed, wait_until};
 
 /// A running program. It is told to end when this value is dropped.
 pub struct Program(Child);
@@ -15,9 +15,12 @@ pub struct Program(Child);
 impl Program {
     /// Starts it.
     pub fn start(command: &mut Command) -> Self {
-        require_root();
         let child = command.spawn();
-        Self(child.unwrap_or_else(|error| panic!("cannot start {:?}: {error}", command.get_program())))
+        Self(
+            child.unwrap_or_else(|error| {
+                panic!("cannot start {:?}: {error}", command.get_program())
+            }),
+        )
     }
 
     /// Its process id.
@@ -25,9 +28,17 @@ impl Program {
         self.0.id()
     }
 
+    /// Its piped standard output.
+    pub fn output(&mut self) -> ChildStdout {
+        self.0.stdout.take().expect("standard output is piped")
+    }
+
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
-        self.0.try_wait().expect("it is a child of the test").is_none()
+        self.0
+            .try_wait()
+            .expect("it is a child of the test")
+            .is_none()
     }
 }
 
@@ -67,9 +78,18 @@ impl Nginx {
         );
         std::fs::write(directory.path().join("nginx.conf"), configuration).expect("it is ours");
         let mut command = Command::new(program);
-        command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
-        let nginx = Self { master: Program::start(&mut command), port, _directory: directory };
-        wait_until("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        command
+            .arg("-p")
+            .arg(directory.path())
+            .args(["-c", "nginx.conf", "-e", "error.log"]);
+        let nginx = Self {
+            master: Program::start(&mut command),
+            port,
+            _directory: directory,
+        };
+        wait_until("nginx listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         nginx
     }
 
@@ -83,7 +103,9 @@ impl Nginx {
         let master = self.master.pid();
         let path = PathBuf::from(format!("/proc/{master}/task/{master}/children"));
         let workers = std::fs::read_to_string(path).expect("nginx runs");
-        let workers = workers.split_whitespace().map(|pid| pid.parse().expect("a pid"));
+        let workers = workers
+            .split_whitespace()
+            .map(|pid| pid.parse().expect("a pid"));
         [master].into_iter().chain(workers).collect()
     }
 }

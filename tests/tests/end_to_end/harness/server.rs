@@ -3,6 +3,7 @@
 use std::{
     io::{self, BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    thread,
     time::Duration,
 };
 
@@ -38,7 +39,9 @@ impl Server {
 
     /// Where it listens.
     pub fn socket_address(&self) -> SocketAddr {
-        self.listener.local_addr().expect("the listener has an address")
+        self.listener
+            .local_addr()
+            .expect("the listener has an address")
     }
 
     /// The port where it listens, as an argument.
@@ -53,6 +56,16 @@ impl Server {
             Ok((connection, _)) => connection,
             Err(error) => panic!("no client came within {PATIENCE:?}: {error}"),
         }
+    }
+
+    /// Serves every client in a thread of its own, for as long as clients come.
+    pub fn serve(self, answer: impl Fn(TcpStream) + Clone + Send + 'static) {
+        thread::spawn(move || {
+            while let Ok((connection, _)) = self.listener.accept() {
+                let answer = answer.clone();
+                thread::spawn(move || answer(connection));
+            }
+        });
     }
 
     /// Accepts `count` connections and closes them.
@@ -78,6 +91,10 @@ pub fn read_http_request(connection: &TcpStream) -> bool {
 
 /// Answers an HTTP request. The connection stays open.
 pub fn answer_http_request(mut connection: &TcpStream, body: &[u8]) -> io::Result<()> {
-    write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
+    write!(
+        connection,
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )?;
     connection.write_all(body)
 }

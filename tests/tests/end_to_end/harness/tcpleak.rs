@@ -12,19 +12,22 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Fixture, PATIENCE, lines_of, require_root, tcpleak_binary};
+use super::{Fixture, PATIENCE, lines_of, tcpleak_binary};
 
 /// The command tcpleak with these arguments.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(tcpleak_binary());
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
 /// Runs tcpleak with these arguments to its end.
 #[track_caller]
 pub fn run(arguments: &[&str]) -> Finished {
-    require_root();
     finish(command(arguments).spawn().expect("tcpleak can be started"))
 }
 
@@ -35,9 +38,14 @@ pub fn finish(mut child: Child) -> Finished {
     let stderr = child.stderr.take().map(text_of);
     let status = wait_for_end(&mut child);
     let read = |text: Option<JoinHandle<String>>| {
-        text.map(|text| text.join().expect("the output is UTF-8")).unwrap_or_default()
+        text.map(|text| text.join().expect("the output is UTF-8"))
+            .unwrap_or_default()
     };
-    Finished { status, stdout: read(stdout), stderr: read(stderr) }
+    Finished {
+        status,
+        stdout: read(stdout),
+        stderr: read(stderr),
+    }
 }
 
 fn text_of(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
@@ -106,19 +114,29 @@ impl Tracer {
     /// tracing has begun, because then there is a first report.
     #[track_caller]
     pub fn watch(options: &[&str]) -> Self {
-        require_root();
         let mut command = command(&["--format", "ndjson"]);
         command.args(options);
         // The last one ends tcpleak when the tests were killed before they could.
-        for (option, value) in [("--interval", "200ms"), ("--min-age", "500ms"), ("--duration", "110s")] {
+        for (option, value) in [
+            ("--interval", "200ms"),
+            ("--min-age", "500ms"),
+            ("--duration", "110s"),
+        ] {
             if !options.contains(&option) {
                 command.args([option, value]);
             }
         }
         let mut child = command.spawn().expect("tcpleak can be started");
         let lines = lines_of(child.stdout.take().expect("standard output is piped"));
-        let errors = Some(text_of(child.stderr.take().expect("standard error is piped")));
-        let mut tracer = Self { child, lines, errors, reports: Vec::new() };
+        let errors = Some(text_of(
+            child.stderr.take().expect("standard error is piped"),
+        ));
+        let mut tracer = Self {
+            child,
+            lines,
+            errors,
+            reports: Vec::new(),
+        };
         if !tracer.receive(Instant::now() + PATIENCE) {
             tracer.fail("there is no first report");
         }
@@ -166,17 +184,13 @@ impl Tracer {
         }
     }
 
-    /// Waits for the first group that is a leak.
-    #[track_caller]
-    pub fn wait_for_leak(&mut self) -> Value {
-        self.wait_for_group("a leak", |group| group["leak"] == true)
-    }
-
     /// Waits until a leak of this many connections is reported.
     #[track_caller]
     pub fn wait_for_leak_of(&mut self, count: usize) -> Value {
         let what = format!("a leak of {count} connections");
-        self.wait_for_group(&what, |group| group["leak"] == true && group["count"] == count)
+        self.wait_for_group(&what, |group| {
+            group["leak"] == true && group["count"] == count
+        })
     }
 
     /// Goes on watching for a time.
@@ -198,9 +212,15 @@ impl Tracer {
     pub fn end(mut self) -> Ended {
         let status = wait_for_end(&mut self.child);
         self.watch_for(PATIENCE);
-        let code = status.code().unwrap_or_else(|| panic!("{status} ended tcpleak"));
+        let code = status
+            .code()
+            .unwrap_or_else(|| panic!("{status} ended tcpleak"));
         let reports = std::mem::take(&mut self.reports);
-        Ended { code, reports, stderr: self.read_errors() }
+        Ended {
+            code,
+            reports,
+            stderr: self.read_errors(),
+        }
     }
 
     /// Takes the next report; says whether there was one before the deadline.
@@ -210,7 +230,8 @@ impl Tracer {
         match self.lines.recv_timeout(time) {
             Ok(line) => {
                 let report = serde_json::from_str(&line);
-                self.reports.push(report.unwrap_or_else(|error| panic!("{error} in {line:?}")));
+                self.reports
+                    .push(report.unwrap_or_else(|error| panic!("{error} in {line:?}")));
                 true
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,

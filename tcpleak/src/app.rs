@@ -25,6 +25,9 @@ const LEAKS_FOUND: u8 = 3;
 
 /// Runs the command.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if cli.is_verbose() {
+        show_kernel_log();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -102,11 +105,13 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
 }
 
 fn open(output: &crate::cli::Output) -> anyhow::Result<Reporter> {
-    if output.verbose {
-        // Another logger can only be one of a program that embeds this library: leave it.
-        let _ = env_logger::Builder::new().filter_level(log::LevelFilter::Debug).try_init();
-    }
     Reporter::open(output.format, output.output.as_deref()).context("the report cannot be written")
+}
+
+/// Shows what the kernel programs log, on standard error.
+fn show_kernel_log() {
+    // Another logger can only be one of a program that embeds this library: leave it.
+    let _ = env_logger::Builder::new().filter_module("tcpleak_ebpf", log::LevelFilter::Debug).try_init();
 }
 
 /// Refuses a selection that can never match anything.

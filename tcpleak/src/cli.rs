@@ -22,6 +22,18 @@ pub struct Cli {
     pub watch: Watch,
 }
 
+impl Cli {
+    /// Whether the log of the kernel programs was asked for.
+    pub fn is_verbose(&self) -> bool {
+        match &self.command {
+            None => self.watch.output.verbose,
+            Some(Command::Snapshot(snapshot)) => snapshot.output.verbose,
+            Some(Command::Doctor(doctor)) => doctor.verbose,
+            Some(Command::LeakForDoctor) => false,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   sudo tcpleak                            watch the host until Ctrl-C

@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask --help` lists them. One file per task.
 
+mod bench;
 mod check;
 mod demo;
 mod ebpf;
@@ -31,6 +32,8 @@ enum Task {
     Test(test::Arguments),
     /// Run tcpleak on a program that leaks, and show the report
     Demo,
+    /// Measure what tcpleak costs: start, and each kernel program
+    Bench,
     /// Check format, lints, documentation and licences
     Check,
     /// Prove that the published packages build and hold all that they need
@@ -53,6 +56,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ebpf(arguments) => ebpf::run(&workspace, &arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Demo => demo::run(&workspace),
+        Task::Bench => bench::run(&workspace),
         Task::Check => check::run(&workspace),
         Task::Package => package::run(&workspace),
     }

@@ -243,8 +243,13 @@ impl Tracer {
         // It may have ended already: then there is nothing to kill, and its errors are complete.
         let _ = self.child.kill();
         let errors = self.read_errors();
+        let times: Vec<&str> = self
+            .reports
+            .iter()
+            .filter_map(|report| report["taken_at"].as_str())
+            .collect();
         let last = self.reports.last().unwrap_or(&Value::Null);
-        panic!("{what}\nlast report: {last:#}\nstandard error: {errors}");
+        panic!("{what}\nlast report: {last:#}\nreports at: {times:#?}\nstandard error: {errors}");
     }
 
     fn read_errors(&mut self) -> String {

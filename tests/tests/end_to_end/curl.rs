@@ -1,6 +1,7 @@
 //! curl as found in Debian.
 
 use std::{
+    fs,
     io::Read,
     process::{Command, Stdio},
     thread,
@@ -8,7 +9,8 @@ use std::{
 };
 
 use crate::harness::{
-    Program, Server, Tracer, answer_http_request, groups, installed, leaks, read_http_request,
+    NetworkNamespace, Program, Server, Tracer, answer_http_request, groups, installed, leaks,
+    read_http_request,
 };
 
 /// Bytes to download: some seconds of the slow reader.
@@ -16,12 +18,28 @@ const SIZE: usize = 1_000_000;
 
 #[test]
 fn a_download_into_a_slow_pipe_whose_server_has_left_is_not_a_leak() {
-    let server = Server::start();
-    let mut tracer = Tracer::watch(&["--port", &server.port(), "--all", "--min-age", "3s"]);
+    let namespace = NetworkNamespace::new();
+    let server = namespace.enter(|| {
+        // The kernel of the client takes all of it at once, and the FIN behind it.
+        fs::write("/proc/sys/net/ipv4/tcp_rmem", "4096 4194304 8388608")
+            .expect("root may set this");
+        Server::start()
+    });
+    let port = server.port();
+    let mut tracer = Tracer::watch(&[
+        "--comm",
+        "curl",
+        "--port",
+        &port,
+        "--all",
+        "--min-age",
+        "3s",
+    ]);
     let url = format!("http://{}/", server.address());
     let mut command = Command::new(installed("curl", "curl"));
     command.args(["--silent", "--show-error", "--max-time", "60", &url]);
-    let mut curl = Program::start(command.stdout(Stdio::piped()));
+    command.stdout(Stdio::piped());
+    let mut curl = namespace.enter(|| Program::start(&mut command));
     let mut page = curl.output();
     let connection = server.accept();
     let reader = thread::spawn(move || {
@@ -37,7 +55,6 @@ fn a_download_into_a_slow_pipe_whose_server_has_left_is_not_a_leak() {
     });
     assert!(read_http_request(&connection), "curl asks for a page");
     answer_http_request(&connection, &[b'x'; SIZE]).expect("curl is there");
-    // Most of it waits in curl's kernel, and the FIN behind it: the server is done.
     drop(connection);
 
     let group = tracer.wait_for_group("a download", |group| {

@@ -5,6 +5,7 @@
 
 use aya_ebpf::helpers::{
     bpf_get_current_task, bpf_jiffies64, bpf_probe_read_kernel,
+    generated::bpf_probe_read_kernel as raw_probe_read_kernel,
 };
 use tcpleak_ebpf::{Endpoints, Offsets, Socket, Task, tcp_state};
 
@@ -46,6 +47,18 @@ impl Address {
         let source = self.0.wrapping_add(u64::from(offset)) as *const T;
         // SAFETY: the helper checks the address itself and copies.
         unsafe { bpf_probe_read_kernel(source) }.unwrap_or_default()
+    }
+
+    /// Reads a value at an offset into its place: the stack of a program is too small for many
+    /// values on their way. Leaves zeroes when the address is bad.
+    #[inline(always)]
+    pub fn read_into<T: Copy>(self, offset: u32, place: &mut T) {
+        let source = self.0.wrapping_add(u64::from(offset)) as *const core::ffi::c_void;
+        // SAFETY: the place is as large as said; the helper checks the source itself, and fills the
+        // place with zeroes when it cannot read.
+        unsafe {
+            raw_probe_read_kernel((&raw mut *place).cast(), size_of::<T>() as u32, source);
+        }
     }
 
     /// Reads a pointer at an offset; `None` when it is null.
@@ -116,30 +129,26 @@ impl Sock {
     #[inline(always)]
     pub fn is_read_to_the_end(self) -> bool {
         self.0.read::<u64>(offset!(sk_flags)) & SOCK_DONE != 0
-            && self.0.read::<u32>(offset!(tcp_copied_seq)) == self.0.read::<u32>(offset!(tcp_rcv_nxt))
+            && self.0.read::<u32>(offset!(tcp_copied_seq))
+                == self.0.read::<u32>(offset!(tcp_rcv_nxt))
     }
 
     /// Both ends, and the network namespace.
     #[inline(always)]
-    pub fn endpoints(self) -> Endpoints {
-        let (local, remote) = if self.0.read::<u16>(offset!(sk_family)) == AF_INET6 {
-            (self.0.read(offset!(sk_v6_rcv_saddr)), self.0.read(offset!(sk_v6_daddr)))
+    pub fn endpoints(self, ends: &mut Endpoints) {
+        if self.0.read::<u16>(offset!(sk_family)) == AF_INET6 {
+            self.0.read_into(offset!(sk_v6_rcv_saddr), &mut ends.local);
+            self.0.read_into(offset!(sk_v6_daddr), &mut ends.remote);
         } else {
-            (
-                v4_mapped(self.0.read(offset!(sk_rcv_saddr))),
-                v4_mapped(self.0.read(offset!(sk_daddr))),
-            )
-        };
-        Endpoints {
-            local,
-            remote,
-            local_port: u16::from_be(self.0.read(offset!(inet_sport))),
-            remote_port: u16::from_be(self.0.read(offset!(sk_dport))),
-            netns: match self.0.follow(offset!(sk_net)) {
-                Some(net) => net.read(offset!(net_inum)),
-                None => 0,
-            },
+            write_v4_mapped(&mut ends.local, self.0.read(offset!(sk_rcv_saddr)));
+            write_v4_mapped(&mut ends.remote, self.0.read(offset!(sk_daddr)));
         }
+        ends.local_port = u16::from_be(self.0.read(offset!(inet_sport)));
+        ends.remote_port = u16::from_be(self.0.read(offset!(sk_dport)));
+        ends.netns = match self.0.follow(offset!(sk_net)) {
+            Some(net) => net.read(offset!(net_inum)),
+            None => 0,
+        };
     }
 
     /// Whether a survey must know more about it, whoever holds it: it listens, its peer is gone, or
@@ -194,7 +203,7 @@ impl Sock {
         let now = jiffies();
         socket.address = sock.0;
         socket.bytes_acked = sock.read(offset!(tcp_bytes_acked));
-        socket.ends = self.endpoints();
+        self.endpoints(&mut socket.ends);
         socket.copied_seq = sock.read(offset!(tcp_copied_seq));
         socket.rcv_nxt = sock.read(offset!(tcp_rcv_nxt));
         socket.write_seq = sock.read(offset!(tcp_write_seq));
@@ -222,21 +231,29 @@ impl Sock {
 
 /// The process that `task` (a `struct task_struct`) belongs to, and the thread it is.
 #[inline(always)]
-pub fn task(task: Address) -> Task {
+pub fn describe_task(task: Address, description: &mut Task) {
     let leader = task.follow(offset!(task_group_leader)).unwrap_or(task);
-    Task {
-        start_ns: leader.read(offset!(task_start_boottime)),
-        tgid: task.read(offset!(task_tgid)),
-        tid: task.read(offset!(task_pid)),
-        comm: leader.read(offset!(task_comm)),
-    }
+    description.start_ns = leader.read(offset!(task_start_boottime));
+    description.tgid = task.read(offset!(task_tgid));
+    description.tid = task.read(offset!(task_pid));
+    leader.read_into(offset!(task_comm), &mut description.comm);
 }
 
-/// The running process; `None` for a kernel thread, whose sockets belong to nobody.
+/// Process id of a `struct task_struct`.
 #[inline(always)]
-pub fn current_process() -> Option<Task> {
+pub fn process_of(task: Address) -> u32 {
+    task.read(offset!(task_tgid))
+}
+
+/// The running process. False for a kernel thread, whose sockets belong to nobody.
+#[inline(always)]
+pub fn describe_current_process(description: &mut Task) -> bool {
     let current = current();
-    (current.read::<u32>(offset!(task_flags)) & PF_KTHREAD == 0).then(|| task(current))
+    if current.read::<u32>(offset!(task_flags)) & PF_KTHREAD != 0 {
+        return false;
+    }
+    describe_task(current, description);
+    true
 }
 
 /// Whether the running thread has a user stack of its own: an io_uring worker has none.
@@ -248,7 +265,9 @@ pub fn current_has_user_stack() -> bool {
 /// The socket behind a descriptor of the running process.
 #[inline(always)]
 pub fn sock_of_descriptor(descriptor: u32) -> Option<Sock> {
-    let table = current().follow(offset!(task_files))?.follow(offset!(files_fdt))?;
+    let table = current()
+        .follow(offset!(task_files))?
+        .follow(offset!(files_fdt))?;
     if descriptor >= table.read::<u32>(offset!(fdtable_max_fds)) {
         return None;
     }
@@ -270,8 +289,14 @@ fn jiffies() -> u32 {
     unsafe { bpf_jiffies64() as u32 }
 }
 
+/// `::ffff:a.b.c.d`
 #[inline(always)]
-fn v4_mapped(address: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = address;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+fn write_v4_mapped(place: &mut [u8; 16], address: [u8; 4]) {
+    *place = [0; 16];
+    place[10] = 0xff;
+    place[11] = 0xff;
+    place[12] = address[0];
+    place[13] = address[1];
+    place[14] = address[2];
+    place[15] = address[3];
 }

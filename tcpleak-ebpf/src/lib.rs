@@ -234,7 +234,6 @@ pub struct Offsets {
     pub sk_family: u32,
     pub sk_state: u32,
     pub sk_dport: u32,
-    pub sk_num: u32,
     pub sk_daddr: u32,
     pub sk_rcv_saddr: u32,
     pub sk_v6_daddr: u32,
@@ -263,8 +262,6 @@ pub struct Offsets {
     pub mptcp_first: u32,
     /// Position of the return value among the arguments of fexit `inet_csk_accept`.
     pub accept_return: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 impl Offsets {
@@ -280,7 +277,7 @@ const _: () = {
     assert!(size_of::<Socket>() == 120);
     assert!(size_of::<Sighting>() == 320);
     assert!(size_of::<CapturedPath>() == 48 + 8 * MAX_FRAMES);
-    assert!(size_of::<Offsets>() == 48 * 4);
+    assert!(size_of::<Offsets>() == 46 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]

@@ -8,7 +8,7 @@ use aya_log_ebpf::{debug, warn};
 use tcpleak_ebpf::{Connection, Counter, birth, tcp_state};
 
 use crate::{
-    kernel::{Address, Sock, current_process},
+    kernel::{Address, Sock, describe_current_process},
     maps::{CONNECTIONS, RECORD_SCRATCH, count},
     path::{Capture, capture},
 };
@@ -36,7 +36,9 @@ impl Event {
             (tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1)
             | (tcp_state::CLOSE_WAIT, tcp_state::LAST_ACK) => Some(Self::Closed),
             // A connection that never was has no peer.
-            (tcp_state::SYN_SENT | tcp_state::SYN_RECV | tcp_state::LISTEN, tcp_state::CLOSE) => None,
+            (tcp_state::SYN_SENT | tcp_state::SYN_RECV | tcp_state::LISTEN, tcp_state::CLOSE) => {
+                None
+            }
             (_, tcp_state::CLOSE) => Some(Self::Ended),
             _ => None,
         }
@@ -98,7 +100,12 @@ pub fn accepted(context: &impl EbpfContext, sock: Sock) {
 /// A process reads from or writes to some socket, TCP or not. Claims a connection whose accept()
 /// was not seen.
 #[inline(always)]
-pub fn used(context: &impl EbpfContext, sock: u64, capture: Capture, read_end_of_file: impl FnOnce() -> bool) {
+pub fn used(
+    context: &impl EbpfContext,
+    sock: u64,
+    capture: Capture,
+    read_end_of_file: impl FnOnce() -> bool,
+) {
     let Some(record) = CONNECTIONS.get_ptr_mut(sock) else {
         return;
     };
@@ -129,7 +136,7 @@ fn passively_opened(context: &impl EbpfContext, sock: Sock) {
 fn connected(sock: Sock) {
     if let Some(record) = CONNECTIONS.get_ptr_mut(sock.key()) {
         // SAFETY: as in `accepted`.
-        unsafe { (*record).ends = sock.endpoints() };
+        sock.endpoints(unsafe { &mut (*record).ends });
     }
 }
 
@@ -160,9 +167,7 @@ fn closed(sock: Sock) {
     // SAFETY: as in `accepted`.
     let record = unsafe { &mut *record };
     record.closed_at = now();
-    if let Some(task) = current_process() {
-        record.closer = task;
-    }
+    describe_current_process(&mut record.closer);
 }
 
 /// Begins a record where the program has room for it: its stack has not.
@@ -173,7 +178,7 @@ fn new_record(program: Capture, sock: Sock, birth: u8) -> Option<&'static mut Co
     let record = unsafe { &mut *record };
     *record = Connection::default();
     record.opened_at = now();
-    record.ends = sock.endpoints();
+    sock.endpoints(&mut record.ends);
     record.birth = birth;
     Some(record)
 }
@@ -182,14 +187,16 @@ fn new_record(program: Capture, sock: Sock, birth: u8) -> Option<&'static mut Co
 #[inline(always)]
 fn own(context: &impl EbpfContext, record: &mut Connection, birth: u8, slot: Capture) {
     record.birth = birth;
-    let Some(task) = current_process() else {
+    if !describe_current_process(&mut record.opener) {
         return;
-    };
-    record.origin = capture(context, slot, &task);
-    record.opener = task;
+    }
+    record.origin = capture(context, slot, &record.opener);
     // SAFETY: the helper takes nothing and returns a number.
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-    debug!(context, "process {} opened a connection, code path {:x}", task.tgid, record.origin);
+    debug!(
+        context,
+        "process {} opened a connection, code path {:x}", record.opener.tgid, record.origin
+    );
 }
 
 #[inline(always)]

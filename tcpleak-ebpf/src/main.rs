@@ -24,7 +24,12 @@ use path::Capture;
 /// Any TCP state change; best form: BTF raw tracepoint.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
-    lifecycle::state_changed(&context, Address(context.arg(0)), context.arg(1), context.arg(2));
+    lifecycle::state_changed(
+        &context,
+        Address(context.arg(0)),
+        context.arg(1),
+        context.arg(2),
+    );
     0
 }
 

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tcpleak_ebpf::{CapturedPath, Connection, Counter, COUNTER_SLOTS, Sighting};
+use tcpleak_ebpf::{COUNTER_SLOTS, CapturedPath, Connection, Counter, Sighting};
 
 /// What tracing knows about each connection, by sock address. Entries are allocated as they come:
 /// preallocating room for all of them would take the memory of a busy host on every host.

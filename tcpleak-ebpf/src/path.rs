@@ -80,5 +80,7 @@ const FINGERPRINT_SEED: u64 = 0xcbf2_9ce4_8422_2325;
 /// brings it back down.
 #[inline(always)]
 fn mix(hash: u64, word: u64) -> u64 {
-    (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    (hash ^ word)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
 }

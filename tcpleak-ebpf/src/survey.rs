@@ -48,12 +48,16 @@ impl TaskFile {
             return;
         };
         let task = Address(self.task as u64);
-        let holder = kernel::task(task);
         mark(sock);
         // SAFETY: only the presence of the entry is looked at.
-        let suspect = unsafe { SUSPECTS.get(holder.tgid) }.is_some();
+        let suspect = unsafe { SUSPECTS.get(kernel::process_of(task)) }.is_some();
         if suspect || sock.is_remarkable() {
-            write(self.meta, sock, Some((inode, holder, self.fd)));
+            let holder = Holder {
+                task,
+                inode,
+                fd: self.fd,
+            };
+            write(self.meta, sock, Some(holder));
         }
     }
 }
@@ -101,8 +105,15 @@ fn mark(sock: Sock) {
     }
 }
 
+/// A process that holds a socket, by which descriptor, and the inode number of the socket's file.
+struct Holder {
+    task: Address,
+    inode: u64,
+    fd: u32,
+}
+
 #[inline(always)]
-fn write(meta: *mut Meta, sock: Sock, holder: Option<(u64, Task, u32)>) {
+fn write(meta: *mut Meta, sock: Sock, holder: Option<Holder>) {
     let Some(sighting) = SIGHTING_SCRATCH.get_ptr_mut(0) else {
         return;
     };
@@ -110,10 +121,10 @@ fn write(meta: *mut Meta, sock: Sock, holder: Option<(u64, Task, u32)>) {
     let sighting: &mut Sighting = unsafe { &mut *sighting };
     sock.describe(&mut sighting.socket);
     match holder {
-        Some((inode, task, fd)) => {
-            sighting.socket.inode = inode;
-            sighting.holder = task;
-            sighting.fd = fd;
+        Some(holder) => {
+            sighting.socket.inode = holder.inode;
+            kernel::describe_task(holder.task, &mut sighting.holder);
+            sighting.fd = holder.fd;
         }
         None => {
             sighting.holder = Task::default();

@@ -45,7 +45,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Says what went wrong. That nobody reads on (`tcpleak | head`) is no fault.
 pub fn explain(error: &anyhow::Error) -> ExitCode {
     let unread = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
     if error.chain().any(unread) {
         return ExitCode::SUCCESS;
@@ -57,8 +59,14 @@ pub fn explain(error: &anyhow::Error) -> ExitCode {
 async fn snapshot(options: Snapshot) -> anyhow::Result<ExitCode> {
     check(&options.select)?;
     let mut reporter = open(&options.output)?;
-    let probe = Probe::load(Options { verbose: options.output.verbose, ..Options::default() })?;
-    let rules = Rules { min_age: options.select.min_age, watching: false };
+    let probe = Probe::load(Options {
+        verbose: options.output.verbose,
+        ..Options::default()
+    })?;
+    let rules = Rules {
+        min_age: options.select.min_age,
+        watching: false,
+    };
     let report = Observer::new(probe, options.select, rules)?.look().await?;
     reporter.finish(&report)?;
     Ok(status(&report))
@@ -74,7 +82,10 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         accept_stacks: options.accept_stacks,
         verbose: options.output.verbose,
     })?;
-    let rules = Rules { min_age: options.select.min_age, watching: true };
+    let rules = Rules {
+        min_age: options.select.min_age,
+        watching: true,
+    };
     let pids = options.select.pid.clone();
     let mut observer = Observer::new(probe, options.select, rules)?;
     if options.accept_stacks {
@@ -111,13 +122,18 @@ fn open(output: &crate::cli::Output) -> anyhow::Result<Reporter> {
 /// Shows what the kernel programs log, on standard error.
 fn show_kernel_log() {
     // Another logger can only be one of a program that embeds this library: leave it.
-    let _ = env_logger::Builder::new().filter_module("tcpleak_ebpf", log::LevelFilter::Debug).try_init();
+    let _ = env_logger::Builder::new()
+        .filter_module("tcpleak_ebpf", log::LevelFilter::Debug)
+        .try_init();
 }
 
 /// Refuses a selection that can never match anything.
 fn check(select: &Select) -> anyhow::Result<()> {
     for pid in &select.pid {
-        anyhow::ensure!(is_running(*pid), "there is no process {pid}; `pgrep -a NAME` finds one by name");
+        anyhow::ensure!(
+            is_running(*pid),
+            "there is no process {pid}; `pgrep -a NAME` finds one by name"
+        );
     }
     Ok(())
 }

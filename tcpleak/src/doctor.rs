@@ -30,7 +30,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Examines the host and prints what it finds. Ends with status 0 when the leak was found.
 pub async fn run(options: Doctor) -> anyhow::Result<ExitCode> {
     let mut page = host();
-    let loaded = Probe::load(Options { trace: true, verbose: options.verbose, ..Options::default() });
+    let loaded = Probe::load(Options {
+        trace: true,
+        verbose: options.verbose,
+        ..Options::default()
+    });
     let found = match loaded {
         Ok(probe) => {
             page.push_str(&hooks(probe.hooks()));
@@ -44,13 +48,18 @@ pub async fn run(options: Doctor) -> anyhow::Result<ExitCode> {
         }
     };
     anstream::stdout().write_all(page.as_bytes())?;
-    Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if found {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The leak itself, in a process of its own: a connection whose peer is gone, held until standard
 /// input ends.
 pub fn leak() -> anyhow::Result<ExitCode> {
-    let held = open_and_forget().context("a connection on the loopback interface could not be made")?;
+    let held =
+        open_and_forget().context("a connection on the loopback interface could not be made")?;
     println!("{}", held.peer_addr()?.port());
     io::stdout().flush()?;
     io::stdin().lock().take(1).read_to_end(&mut Vec::new())?;
@@ -71,18 +80,32 @@ fn open_and_forget() -> io::Result<TcpStream> {
 
 fn host() -> String {
     let name = rustix::system::uname();
-    let kernel = format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy());
+    let kernel = format!(
+        "{} {}",
+        name.sysname().to_string_lossy(),
+        name.release().to_string_lossy()
+    );
     let user = match rustix::process::geteuid().is_root() {
         true => "root",
         false => "not root",
     };
-    let mut page = format!("tcpleak {} on {kernel} ({})\n\n", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let mut page = format!(
+        "tcpleak {} on {kernel} ({})\n\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH
+    );
     line(&mut page, "rights", &format!("{user}, {}", capabilities()));
     let types = "/sys/kernel/btf/vmlinux";
-    line(&mut page, "types", &match std::fs::metadata(types) {
-        Ok(file) => format!("{types}, {} KiB", file.len() / 1024),
-        Err(error) => format!("{types}: {error}; tcpleak needs a kernel with CONFIG_DEBUG_INFO_BTF=y"),
-    });
+    line(
+        &mut page,
+        "types",
+        &match std::fs::metadata(types) {
+            Ok(file) => format!("{types}, {} KiB", file.len() / 1024),
+            Err(error) => {
+                format!("{types}: {error}; tcpleak needs a kernel with CONFIG_DEBUG_INFO_BTF=y")
+            }
+        },
+    );
     page
 }
 
@@ -91,15 +114,24 @@ fn capabilities() -> String {
     let needed = [
         (CapabilitySet::BPF, "BPF (load programs)"),
         (CapabilitySet::PERFMON, "PERFMON (trace)"),
-        (CapabilitySet::SYS_PTRACE, "SYS_PTRACE (read other processes)"),
-        (CapabilitySet::SYS_ADMIN, "SYS_ADMIN (enter network namespaces)"),
+        (
+            CapabilitySet::SYS_PTRACE,
+            "SYS_PTRACE (read other processes)",
+        ),
+        (
+            CapabilitySet::SYS_ADMIN,
+            "SYS_ADMIN (enter network namespaces)",
+        ),
     ];
     let effective = match rustix::thread::capabilities(None) {
         Ok(sets) => sets.effective,
         Err(error) => return format!("capabilities unknown: {error}"),
     };
-    let missing: Vec<&str> =
-        needed.iter().filter(|(capability, _)| !effective.contains(*capability)).map(|(_, words)| *words).collect();
+    let missing: Vec<&str> = needed
+        .iter()
+        .filter(|(capability, _)| !effective.contains(*capability))
+        .map(|(_, words)| *words)
+        .collect();
     match missing.is_empty() {
         true => "every capability it needs".into(),
         false => format!("without {}", missing.join(", ")),
@@ -109,9 +141,17 @@ fn capabilities() -> String {
 fn hooks(hooks: &[Hook]) -> String {
     let mut page = String::from("\nhooks\n");
     for hook in hooks {
-        line(&mut page, hook.job.describe(), hook.backend.unwrap_or("none"));
+        line(
+            &mut page,
+            hook.job.describe(),
+            hook.backend.unwrap_or("none"),
+        );
         for refusal in &hook.refusals {
-            line(&mut page, "", &format!("refused: {}: {}", refusal.backend, plain(&refusal.reason)));
+            line(
+                &mut page,
+                "",
+                &format!("refused: {}: {}", refusal.backend, plain(&refusal.reason)),
+            );
         }
         if hook.backend.is_none() {
             line(&mut page, "", &format!("so {}", hook.job.lost()));
@@ -147,11 +187,17 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
         min_age: Duration::ZERO,
         all: false,
     };
-    let rules = Rules { min_age: select.min_age, watching: true };
+    let rules = Rules {
+        min_age: select.min_age,
+        watching: true,
+    };
     let mut observer = Observer::new(probe, select, rules)?;
     loop {
         if let Some(group) = observer.look().await?.groups.pop() {
-            return Ok(Proof { took: opened.elapsed(), group });
+            return Ok(Proof {
+                took: opened.elapsed(),
+                group,
+            });
         }
         ensure!(
             opened.elapsed() < PATIENCE,
@@ -166,12 +212,27 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
 fn proof_section(proof: &anyhow::Result<Proof>) -> String {
     let mut page = String::from("\nproof\n");
     match proof {
-        Err(error) => line(&mut page, "a leak of its own", &format!("NOT FOUND: {error:#}")),
+        Err(error) => line(
+            &mut page,
+            "a leak of its own",
+            &format!("NOT FOUND: {error:#}"),
+        ),
         Ok(Proof { took, group }) => {
-            line(&mut page, "a leak of its own", &format!("found after {} ms: {}", took.as_millis(), group.verdict));
+            line(
+                &mut page,
+                "a leak of its own",
+                &format!("found after {} ms: {}", took.as_millis(), group.verdict),
+            );
             let opener = group.opener.as_ref().map_or_else(
                 || "not seen".into(),
-                |opener| format!("process {}, thread {} ({})", opener.pid, opener.tid, plain(&opener.comm)),
+                |opener| {
+                    format!(
+                        "process {}, thread {} ({})",
+                        opener.pid,
+                        opener.tid,
+                        plain(&opener.comm)
+                    )
+                },
             );
             line(&mut page, "opened by", &opener);
             line(&mut page, "code path", &code_path(group));
@@ -194,8 +255,15 @@ fn code_path(group: &Group) -> String {
         .map(plain)
         .collect();
     match own.is_empty() {
-        true => format!("{} frames, none of them with a name of its own code", origin.frames.len()),
-        false => format!("{} frames, its own first: {}", origin.frames.len(), own.join(", ")),
+        true => format!(
+            "{} frames, none of them with a name of its own code",
+            origin.frames.len()
+        ),
+        false => format!(
+            "{} frames, its own first: {}",
+            origin.frames.len(),
+            own.join(", ")
+        ),
     }
 }
 
@@ -218,7 +286,10 @@ impl Leak {
         if let Some(output) = child.stdout.take() {
             BufReader::new(output.take(16)).read_line(&mut said)?;
         }
-        let port = said.trim().parse().context("the process that leaks did not say its port")?;
+        let port = said
+            .trim()
+            .parse()
+            .context("the process that leaks did not say its port")?;
         Ok(Self { child, port })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    grouping::Case,
+    case::Case,
     judge::{End, Evidence},
     report,
     survey::ProcessId,
@@ -14,9 +14,15 @@ use crate::{
 pub fn summarize(tracker: &Tracker, cases: &[Case<'_>]) -> report::Evidence {
     let evidence = || cases.iter().map(|case| &case.judgement.evidence);
     match &cases[0].judgement.evidence {
-        Evidence::NotAccepted { accept_queue, backlog } => {
+        Evidence::NotAccepted {
+            accept_queue,
+            backlog,
+        } => {
             let socket = &cases[0].connection.socket;
-            let listener = tracker.listeners_of(socket).next().map_or(socket.local, |found| found.socket.local);
+            let listener = tracker
+                .listeners_of(socket)
+                .next()
+                .map_or(socket.local, |found| found.socket.local);
             report::Evidence::NotAccepted {
                 accept_queue: *accept_queue,
                 backlog: *backlog,
@@ -25,7 +31,9 @@ pub fn summarize(tracker: &Tracker, cases: &[Case<'_>]) -> report::Evidence {
         }
         Evidence::DeadFd(_) => {
             let ended = |end: End| {
-                evidence().filter(|one| matches!(one, Evidence::DeadFd(other) if *other == end)).count() as u64
+                evidence()
+                    .filter(|one| matches!(one, Evidence::DeadFd(other) if *other == end))
+                    .count() as u64
             };
             report::Evidence::DeadFd {
                 reset: ended(End::Reset),
@@ -35,12 +43,19 @@ pub fn summarize(tracker: &Tracker, cases: &[Case<'_>]) -> report::Evidence {
             }
         }
         Evidence::HalfCloseInUse { .. } => report::Evidence::HalfCloseInUse {
-            sending: evidence().filter(|one| matches!(one, Evidence::HalfCloseInUse { sending: true, .. })).count() as u64,
-            reading: evidence().filter(|one| matches!(one, Evidence::HalfCloseInUse { reading: true, .. })).count() as u64,
+            sending: evidence()
+                .filter(|one| matches!(one, Evidence::HalfCloseInUse { sending: true, .. }))
+                .count() as u64,
+            reading: evidence()
+                .filter(|one| matches!(one, Evidence::HalfCloseInUse { reading: true, .. }))
+                .count() as u64,
         },
         Evidence::Inherited { opener_holds } => {
-            let processes: BTreeSet<ProcessId> =
-                cases.iter().flat_map(|case| case.holders.keys()).map(|(process, _)| *process).collect();
+            let processes: BTreeSet<ProcessId> = cases
+                .iter()
+                .flat_map(|case| case.holders.keys())
+                .map(|(process, _)| *process)
+                .collect();
             report::Evidence::Inherited {
                 holding_processes: processes.len() as u64,
                 opener_holds: *opener_holds,
@@ -48,7 +63,10 @@ pub fn summarize(tracker: &Tracker, cases: &[Case<'_>]) -> report::Evidence {
         }
         Evidence::ReaderStuck { .. } => {
             let (unread_bytes, unread_bytes_total) = worst_and_total(cases);
-            report::Evidence::ReaderStuck { unread_bytes, unread_bytes_total }
+            report::Evidence::ReaderStuck {
+                unread_bytes,
+                unread_bytes_total,
+            }
         }
         Evidence::ReaderStalled { window_bytes, .. } => {
             let (unread_bytes, unread_bytes_total) = worst_and_total(cases);
@@ -58,15 +76,25 @@ pub fn summarize(tracker: &Tracker, cases: &[Case<'_>]) -> report::Evidence {
                 window_bytes: u64::from(*window_bytes),
             }
         }
-        Evidence::Pooled { used, closed } => {
-            report::Evidence::Pooled { siblings_used: *used, siblings_closed: *closed }
-        }
-        Evidence::EofIgnored { since } => report::Evidence::EofIgnored { eof_read_s: since.as_secs_f64() },
-        Evidence::Eof { fin_unread } => report::Evidence::Eof { unread_bytes: 0, fin_unread: *fin_unread },
+        Evidence::Pooled { used, closed } => report::Evidence::Pooled {
+            siblings_used: *used,
+            siblings_closed: *closed,
+        },
+        Evidence::EofIgnored { since } => report::Evidence::EofIgnored {
+            eof_read_s: since.as_secs_f64(),
+        },
+        Evidence::Eof { fin_unread } => report::Evidence::Eof {
+            unread_bytes: 0,
+            fin_unread: *fin_unread,
+        },
     }
 }
 
 fn worst_and_total(cases: &[Case<'_>]) -> (u64, u64) {
-    let unread = || cases.iter().map(|case| u64::from(case.connection.socket.unread_bytes()));
+    let unread = || {
+        cases
+            .iter()
+            .map(|case| u64::from(case.connection.socket.unread_bytes()))
+    };
     (unread().max().unwrap_or_default(), unread().sum())
 }

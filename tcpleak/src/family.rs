@@ -85,7 +85,8 @@ impl Families {
 impl Family {
     /// Whether siblings were used or closed lately.
     pub fn is_active(&self, now: Duration) -> bool {
-        self.active_at.is_some_and(|at| now.saturating_sub(at) <= ACTIVE)
+        self.active_at
+            .is_some_and(|at| now.saturating_sub(at) <= ACTIVE)
     }
 
     /// Whether more siblings have lost their peer than in the first half of the watch. Needs two

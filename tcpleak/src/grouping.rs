@@ -11,33 +11,18 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    case::Case,
     code_path::Resolved,
     evidence::summarize,
     growth::Growth,
-    judge::{Judgement, Rules, judge},
     process::ProcessInfo,
     report::{
         AgeKind, CONNECTIONS_LISTED, CodePath, DESCRIPTORS_LISTED, Group, Holder, Opener, PathKind,
         Process, Qualifier, Report, SCHEMA, Totals, Verdict,
     },
-    select::Select,
-    survey::{Birth, ProcessId, State, Task},
+    survey::{Birth, ProcessId, State},
     tracker::{Connection, Tracker},
 };
-
-/// A judged connection.
-pub struct Case<'a> {
-    /// The connection.
-    pub connection: &'a Connection,
-    /// What the evidence about it means.
-    pub judgement: Judgement,
-    /// The process it is put down to: who holds it, or whose listener it waits at.
-    pub owner: Option<&'a Task>,
-    /// Who holds it, or could accept it.
-    pub holders: &'a BTreeMap<(ProcessId, u32), Task>,
-    /// The remote end of an opened connection, the listening end of an accepted one.
-    pub endpoint: SocketAddr,
-}
 
 /// What the report needs beyond the surveys.
 pub struct Context<'a> {
@@ -77,55 +62,23 @@ struct Key {
     origin: Option<CodePath>,
 }
 
-/// The connections that a report is about: judged, and selected.
-pub fn cases<'a>(tracker: &'a Tracker, select: &Select, rules: Rules) -> Vec<Case<'a>> {
-    tracker
-        .connections()
-        .filter_map(|connection| Some(Case::new(tracker, connection, judge(tracker, connection, rules)?)))
-        .filter(|case| case.is_selected(select))
-        .collect()
-}
-
-impl<'a> Case<'a> {
-    fn new(tracker: &'a Tracker, connection: &'a Connection, judgement: Judgement) -> Self {
-        let listener = match judgement.verdict {
-            Verdict::NotAccepted => tracker.listeners_of(&connection.socket).next(),
-            _ => None,
-        };
-        let (owner, holders) = match listener {
-            Some(listener) => (listener.holders.values().next(), &listener.holders),
-            None => (connection.owner(), &connection.holders),
-        };
-        let endpoint = connection.family.endpoint;
-        Self { connection, judgement, owner, holders, endpoint }
-    }
-
-    fn is_selected(&self, select: &Select) -> bool {
-        let socket = &self.connection.socket;
-        let tasks = || self.holders.values().chain(self.connection.opener());
-        let wanted = self.judgement.leak
-            || self.judgement.qualifiers.contains(&Qualifier::AgeUnknown)
-            || select.all;
-        wanted
-            && (select.pid.is_empty() || tasks().any(|task| select.pid.contains(&task.process.pid)))
-            && (select.comm.is_empty() || tasks().any(|task| select.comm.contains(&task.comm)))
-            && (select.port.is_empty()
-                || select.port.contains(&socket.local.port())
-                || select.port.contains(&socket.remote.port()))
-            && (select.remote.is_empty()
-                || select.remote.iter().any(|network| network.contains(socket.remote.ip())))
-    }
-}
-
 impl Grouping {
     /// The report on these cases.
-    pub fn report(&mut self, tracker: &Tracker, cases: Vec<Case<'_>>, context: Context<'_>) -> Report {
+    pub fn report(
+        &mut self,
+        tracker: &Tracker,
+        cases: Vec<Case<'_>>,
+        context: Context<'_>,
+    ) -> Report {
         let totals = totals(tracker);
         let mut groups: BTreeMap<Key, Vec<Case<'_>>> = BTreeMap::new();
         for case in cases {
             groups.entry(key(&case, &context)).or_default().push(case);
         }
-        self.growth.sample(tracker.now(), groups.iter().map(|(key, cases)| (key, cases.len() as u64)));
+        self.growth.sample(
+            tracker.now(),
+            groups.iter().map(|(key, cases)| (key, cases.len() as u64)),
+        );
         let mut found = Vec::new();
         let previous = std::mem::take(&mut self.leaks);
         for (key, cases) in groups {
@@ -137,7 +90,10 @@ impl Grouping {
             found.push(group);
         }
         self.keep_ended(previous, &context);
-        let mut groups: Vec<Group> = found.into_iter().chain(self.ended.iter().cloned()).collect();
+        let mut groups: Vec<Group> = found
+            .into_iter()
+            .chain(self.ended.iter().cloned())
+            .collect();
         groups.sort_by(|left, right| {
             (right.leak, right.count)
                 .cmp(&(left.leak, left.count))
@@ -157,7 +113,11 @@ impl Grouping {
     }
 
     /// A leak that went away with its process was not repaired: it stays in the report.
-    fn keep_ended(&mut self, previous: BTreeMap<Key, (BTreeSet<ProcessId>, Group)>, context: &Context<'_>) {
+    fn keep_ended(
+        &mut self,
+        previous: BTreeMap<Key, (BTreeSet<ProcessId>, Group)>,
+        context: &Context<'_>,
+    ) {
         for (key, (processes, mut group)) in previous {
             let gone = !self.leaks.contains_key(&key) && !processes.is_empty();
             if gone && !processes.iter().any(|process| (context.alive)(*process)) {
@@ -170,12 +130,20 @@ impl Grouping {
         }
     }
 
-    fn group(&self, tracker: &Tracker, key: Key, mut cases: Vec<Case<'_>>, context: &Context<'_>) -> Group {
+    fn group(
+        &self,
+        tracker: &Tracker,
+        key: Key,
+        mut cases: Vec<Case<'_>>,
+        context: &Context<'_>,
+    ) -> Group {
         cases.sort_by_key(|case| std::cmp::Reverse(case.judgement.age.at_least));
         let oldest = &cases[0];
         let growth_per_min = self.growth.per_minute(&key);
-        let mut qualifiers: BTreeSet<Qualifier> =
-            cases.iter().flat_map(|case| case.judgement.qualifiers.iter().copied()).collect();
+        let mut qualifiers: BTreeSet<Qualifier> = cases
+            .iter()
+            .flat_map(|case| case.judgement.qualifiers.iter().copied())
+            .collect();
         if self.growth.grows(&key) {
             qualifiers.insert(Qualifier::Growing);
         }
@@ -185,18 +153,29 @@ impl Grouping {
             leak: key.leak,
             qualifiers: qualifiers.into_iter().collect(),
             process: process(&cases, &holders, context),
-            pids: processes(&cases).into_iter().map(|process| process.pid).collect(),
+            pids: processes(&cases)
+                .into_iter()
+                .map(|process| process.pid)
+                .collect(),
             opener: opener(&cases),
             endpoint: key.endpoint.to_string(),
             remote: common_remote(&cases),
             count: cases.len() as u64,
             oldest_s: oldest.judgement.age.at_least.as_secs_f64(),
-            age_kind: if oldest.judgement.age.exact { AgeKind::Exact } else { AgeKind::AtLeast },
+            age_kind: if oldest.judgement.age.exact {
+                AgeKind::Exact
+            } else {
+                AgeKind::AtLeast
+            },
             growth_per_min,
             evidence: summarize(tracker, &cases),
             origin: key.origin,
             last_use: None,
-            connections: cases.iter().take(CONNECTIONS_LISTED).map(connection).collect(),
+            connections: cases
+                .iter()
+                .take(CONNECTIONS_LISTED)
+                .map(connection)
+                .collect(),
             connections_total: cases.len() as u64,
             holders: holders.into_values().collect(),
         }
@@ -204,10 +183,17 @@ impl Grouping {
 }
 
 fn key(case: &Case<'_>, context: &Context<'_>) -> Key {
-    let information = case.owner.and_then(|owner| context.processes.get(&owner.process));
-    let comm = case.owner.map(|owner| owner.comm.clone()).unwrap_or_default();
+    let information = case
+        .owner
+        .and_then(|owner| context.processes.get(&owner.process));
+    let comm = case
+        .owner
+        .map(|owner| owner.comm.clone())
+        .unwrap_or_default();
     Key {
-        program: information.and_then(|information| information.exe.clone()).unwrap_or(comm),
+        program: information
+            .and_then(|information| information.exe.clone())
+            .unwrap_or(comm),
         cgroup: information.and_then(|information| information.cgroup.clone()),
         verdict: case.judgement.verdict,
         leak: case.judgement.leak,
@@ -224,14 +210,22 @@ fn origin(case: &Case<'_>, paths: &HashMap<u64, Resolved>) -> Option<CodePath> {
         Birth::FirstUsed => PathKind::FirstUse,
         _ => PathKind::Connect,
     };
-    Some(CodePath { kind, complete: *complete, frames: frames.clone() })
+    Some(CodePath {
+        kind,
+        complete: *complete,
+        frames: frames.clone(),
+    })
 }
 
 fn holders(cases: &[Case<'_>]) -> BTreeMap<ProcessId, Holder> {
     let mut descriptors: BTreeMap<ProcessId, (&str, BTreeSet<u32>)> = BTreeMap::new();
     for case in cases {
         for ((process, fd), task) in case.holders {
-            descriptors.entry(*process).or_insert((&task.comm, BTreeSet::new())).1.insert(*fd);
+            descriptors
+                .entry(*process)
+                .or_insert((&task.comm, BTreeSet::new()))
+                .1
+                .insert(*fd);
         }
     }
     descriptors
@@ -239,17 +233,39 @@ fn holders(cases: &[Case<'_>]) -> BTreeMap<ProcessId, Holder> {
         .map(|(process, (comm, fds))| {
             let fds_total = fds.len() as u64;
             let fds = fds.into_iter().take(DESCRIPTORS_LISTED).collect();
-            (process, Holder { pid: process.pid, comm: comm.into(), fds, fds_total })
+            (
+                process,
+                Holder {
+                    pid: process.pid,
+                    comm: comm.into(),
+                    fds,
+                    fds_total,
+                },
+            )
         })
         .collect()
 }
 
 /// The process that most connections are put down to.
-fn process(cases: &[Case<'_>], holders: &BTreeMap<ProcessId, Holder>, context: &Context<'_>) -> Process {
-    let owner = most_frequent(cases.iter().filter_map(|case| case.owner).map(|task| task.process));
+fn process(
+    cases: &[Case<'_>],
+    holders: &BTreeMap<ProcessId, Holder>,
+    context: &Context<'_>,
+) -> Process {
+    let owner = most_frequent(
+        cases
+            .iter()
+            .filter_map(|case| case.owner)
+            .map(|task| task.process),
+    );
     let information = owner.and_then(|owner| context.processes.get(&owner));
-    let held_as = owner.and_then(|owner| holders.get(&owner)).map(|holder| holder.comm.clone());
-    let opened_as = cases.iter().find_map(|case| case.owner).map(|task| task.comm.clone());
+    let held_as = owner
+        .and_then(|owner| holders.get(&owner))
+        .map(|holder| holder.comm.clone());
+    let opened_as = cases
+        .iter()
+        .find_map(|case| case.owner)
+        .map(|task| task.comm.clone());
     Process {
         pid: owner.map(|owner| owner.pid),
         comm: held_as.or(opened_as).unwrap_or_else(|| "unknown".into()),
@@ -262,8 +278,14 @@ fn process(cases: &[Case<'_>], holders: &BTreeMap<ProcessId, Holder>, context: &
 
 /// The processes that hold the connections, or that they are put down to.
 fn processes(cases: &[Case<'_>]) -> BTreeSet<ProcessId> {
-    let holding = cases.iter().flat_map(|case| case.holders.keys()).map(|(process, _)| *process);
-    let owning = cases.iter().filter_map(|case| case.owner).map(|task| task.process);
+    let holding = cases
+        .iter()
+        .flat_map(|case| case.holders.keys())
+        .map(|(process, _)| *process);
+    let owning = cases
+        .iter()
+        .filter_map(|case| case.owner)
+        .map(|task| task.process);
     holding.chain(owning).collect()
 }
 
@@ -271,11 +293,18 @@ fn opener(cases: &[Case<'_>]) -> Option<Opener> {
     let openers = || cases.iter().filter_map(|case| case.connection.opener());
     let (process, tid) = most_frequent(openers().map(|task| (task.process, task.tid)))?;
     let comm = openers().find(|task| task.process == process)?.comm.clone();
-    Some(Opener { pid: process.pid, tid, comm })
+    Some(Opener {
+        pid: process.pid,
+        tid,
+        comm,
+    })
 }
 
 fn common_remote(cases: &[Case<'_>]) -> Option<String> {
-    let remotes: BTreeSet<SocketAddr> = cases.iter().map(|case| case.connection.socket.remote).collect();
+    let remotes: BTreeSet<SocketAddr> = cases
+        .iter()
+        .map(|case| case.connection.socket.remote)
+        .collect();
     let addresses: BTreeSet<IpAddr> = remotes.iter().map(SocketAddr::ip).collect();
     match (remotes.len(), addresses.len()) {
         (1, _) => remotes.first().map(SocketAddr::to_string),
@@ -303,20 +332,29 @@ fn most_frequent<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
     for value in values {
         *counts.entry(value).or_default() += 1;
     }
-    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(value, _)| value)
+    counts
+        .into_iter()
+        .rev()
+        .max_by_key(|(_, count)| *count)
+        .map(|(value, _)| value)
 }
 
 fn totals(tracker: &Tracker) -> Totals {
     let (counts, losses) = (tracker.counts(), tracker.losses());
     let number = |wanted: &dyn Fn(&Connection) -> bool| {
-        tracker.connections().filter(|connection| wanted(connection)).count() as u64
+        tracker
+            .connections()
+            .filter(|connection| wanted(connection))
+            .count() as u64
     };
     let dead_fd = number(&|connection| connection.socket.state == State::Close);
     Totals {
         connections: counts.connections + dead_fd,
         close_wait: counts.close_wait,
         dead_fd,
-        unaccepted: number(&|connection| connection.is_unaccepted() && connection.socket.peer_gone()),
+        unaccepted: number(&|connection| {
+            connection.is_unaccepted() && connection.socket.peer_gone()
+        }),
         time_wait: counts.time_wait,
         dropped: losses.connections_dropped + losses.paths_dropped,
         unsampled: losses.paths_unreadable,
@@ -333,7 +371,9 @@ fn notes(tracker: &Tracker) -> Vec<String> {
         }
     };
     note(losses.connections_dropped, &|number| {
-        format!("{number} connections were not recorded because the kernel map (262,144 entries) was full: their opener and code path are unknown.")
+        format!(
+            "{number} connections were not recorded because the kernel map (262,144 entries) was full: their opener and code path are unknown."
+        )
     });
     note(losses.paths_dropped, &|number| {
         format!("{number} code paths were lost because they came faster than they could be read.")
@@ -342,13 +382,17 @@ fn notes(tracker: &Tracker) -> Vec<String> {
         format!("The stack of {number} connections could not be read: their code path is unknown.")
     });
     note(losses.recursion_misses, &|number| {
-        format!("The kernel skipped the tracer {number} times while it was busy: as many openers or ages may be missing.")
+        format!(
+            "The kernel skipped the tracer {number} times while it was busy: as many openers or ages may be missing."
+        )
     });
     note(losses.stale_records, &|number| {
         format!("{number} times a record belonged to an earlier socket and was not used.")
     });
     note(counts.namespaces_missed, &|number| {
-        format!("{number} network namespaces could not be entered: their unaccepted sockets are not shown, and their sockets not counted.")
+        format!(
+            "{number} network namespaces could not be entered: their unaccepted sockets are not shown, and their sockets not counted."
+        )
     });
     notes
 }

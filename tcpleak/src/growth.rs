@@ -61,8 +61,12 @@ impl<Key: Hash + Eq + Clone> Growth<Key> {
 
     /// Whether the count rises: the line does, and the newest count is above the oldest.
     pub fn grows(&self, key: &Key) -> bool {
-        let ends = self.0.get(key).and_then(|samples| Some((samples.front()?.1, samples.back()?.1)));
-        self.per_minute(key).is_some_and(|slope| slope > 0.0) && ends.is_some_and(|(old, new)| new > old)
+        let ends = self
+            .0
+            .get(key)
+            .and_then(|samples| Some((samples.front()?.1, samples.back()?.1)));
+        self.per_minute(key).is_some_and(|slope| slope > 0.0)
+            && ends.is_some_and(|(old, new)| new > old)
     }
 }
 
@@ -73,7 +77,10 @@ mod tests {
     fn growth(counts: &[u64]) -> Growth<&'static str> {
         let mut growth = Growth::default();
         for (second, count) in counts.iter().enumerate() {
-            growth.sample(Duration::from_secs(second as u64), [(&"group", *count)].into_iter());
+            growth.sample(
+                Duration::from_secs(second as u64),
+                [(&"group", *count)].into_iter(),
+            );
         }
         growth
     }

@@ -54,15 +54,35 @@ pub struct Age {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Evidence {
-    NotAccepted { accept_queue: u32, backlog: u32 },
+    NotAccepted {
+        accept_queue: u32,
+        backlog: u32,
+    },
     DeadFd(End),
-    HalfCloseInUse { sending: bool, reading: bool },
-    Inherited { opener_holds: Option<bool> },
-    ReaderStuck { unread_bytes: u32 },
-    ReaderStalled { unread_bytes: u32, window_bytes: u32 },
-    Pooled { used: u64, closed: u64 },
-    EofIgnored { since: Duration },
-    Eof { fin_unread: bool },
+    HalfCloseInUse {
+        sending: bool,
+        reading: bool,
+    },
+    Inherited {
+        opener_holds: Option<bool>,
+    },
+    ReaderStuck {
+        unread_bytes: u32,
+    },
+    ReaderStalled {
+        unread_bytes: u32,
+        window_bytes: u32,
+    },
+    Pooled {
+        used: u64,
+        closed: u64,
+    },
+    EofIgnored {
+        since: Duration,
+    },
+    Eof {
+        fin_unread: bool,
+    },
 }
 
 /// How a dead connection ended.
@@ -85,11 +105,19 @@ pub fn judge(tracker: &Tracker, connection: &Connection, rules: Rules) -> Option
     if !connection.socket.peer_gone() && !stalled {
         return None;
     }
-    let age = if stalled { stalled_age(connection, now) } else { gone_age(connection, now) };
+    let age = if stalled {
+        stalled_age(connection, now)
+    } else {
+        gone_age(connection, now)
+    };
     let evidence = weigh(tracker, connection, rules);
     let verdict = evidence.verdict();
     let mut qualifiers = qualifiers(connection, rules, verdict, now);
-    if verdict.is_leak() && age.at_least < rules.min_age && rules.min_age <= age.at_most && !age.exact {
+    if verdict.is_leak()
+        && age.at_least < rules.min_age
+        && rules.min_age <= age.at_most
+        && !age.exact
+    {
         qualifiers.push(Qualifier::AgeUnknown);
     }
     Some(Judgement {
@@ -104,27 +132,38 @@ pub fn judge(tracker: &Tracker, connection: &Connection, rules: Rules) -> Option
 /// The first evidence that fits, in the order of the verdicts.
 fn weigh(tracker: &Tracker, connection: &Connection, rules: Rules) -> Evidence {
     let (socket, now) = (&connection.socket, tracker.now());
-    let lately = |at: Option<Duration>| at.is_some_and(|at| now.saturating_sub(at) < patience(rules));
+    let lately =
+        |at: Option<Duration>| at.is_some_and(|at| now.saturating_sub(at) < patience(rules));
     if connection.is_unaccepted() {
-        let waiting = tracker.listeners_of(socket).map(|listener| &listener.socket);
+        let waiting = tracker
+            .listeners_of(socket)
+            .map(|listener| &listener.socket);
         let (accept_queue, backlog) = waiting
             .map(|listener| (listener.accept_queue, listener.backlog))
             .max()
             .unwrap_or_default();
-        return Evidence::NotAccepted { accept_queue, backlog };
+        return Evidence::NotAccepted {
+            accept_queue,
+            backlog,
+        };
     }
     if socket.state == State::Close {
         return Evidence::DeadFd(end(connection));
     }
     let unread_bytes = socket.unread_bytes();
     if socket.state == State::Established {
-        return Evidence::ReaderStalled { unread_bytes, window_bytes: socket.receive_window };
+        return Evidence::ReaderStalled {
+            unread_bytes,
+            window_bytes: socket.receive_window,
+        };
     }
     let (sending, reading) = (lately(connection.sent_at), lately(connection.read_at));
     if sending || reading {
         return Evidence::HalfCloseInUse { sending, reading };
     }
-    let opener_holds = connection.opener().map(|opener| connection.held_by(opener.process));
+    let opener_holds = connection
+        .opener()
+        .map(|opener| connection.held_by(opener.process));
     let strangers_only = opener_holds == Some(false) && !connection.holders.is_empty();
     if connection.holding_processes() > 1 || strangers_only {
         return Evidence::Inherited { opener_holds };
@@ -139,10 +178,19 @@ fn weigh(tracker: &Tracker, connection: &Connection, rules: Rules) -> Evidence {
         && !family.grows()
         && tracker.surveys() > 1
     {
-        return Evidence::Pooled { used: family.used, closed: family.closed };
+        return Evidence::Pooled {
+            used: family.used,
+            closed: family.closed,
+        };
     }
-    match connection.record.as_ref().and_then(|record| record.eof_read_at) {
-        Some(at) => Evidence::EofIgnored { since: now.saturating_sub(at) },
+    match connection
+        .record
+        .as_ref()
+        .and_then(|record| record.eof_read_at)
+    {
+        Some(at) => Evidence::EofIgnored {
+            since: now.saturating_sub(at),
+        },
         None => Evidence::Eof { fin_unread },
     }
 }
@@ -182,7 +230,11 @@ fn is_stalled(connection: &Connection, rules: Rules) -> bool {
 fn stalled_age(connection: &Connection, now: Duration) -> Age {
     // What was before the first look may have been flow control: it does not count.
     let at_least = now.saturating_sub(connection.unread_since);
-    Age { at_least, at_most: at_least, exact: false }
+    Age {
+        at_least,
+        at_most: at_least,
+        exact: false,
+    }
 }
 
 fn gone_age(connection: &Connection, now: Duration) -> Age {
@@ -210,7 +262,12 @@ fn end(connection: &Connection) -> End {
     }
 }
 
-fn qualifiers(connection: &Connection, rules: Rules, verdict: Verdict, now: Duration) -> Vec<Qualifier> {
+fn qualifiers(
+    connection: &Connection,
+    rules: Rules,
+    verdict: Verdict,
+    now: Duration,
+) -> Vec<Qualifier> {
     let mut qualifiers = Vec::new();
     let record = connection.record.as_ref();
     if rules.watching && verdict != Verdict::NotAccepted {

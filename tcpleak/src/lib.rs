@@ -8,6 +8,7 @@
 
 pub mod app;
 pub mod btf;
+pub mod case;
 pub mod cli;
 pub mod code_path;
 pub mod doctor;

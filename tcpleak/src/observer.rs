@@ -12,8 +12,9 @@ use lru::LruCache;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    case::{Case, cases},
     code_path::{RawPath, Resolved, Symbolizer},
-    grouping::{Case, Context, Grouping, cases},
+    grouping::{Context, Grouping},
     judge::Rules,
     probe::{Probe, ProbeError},
     process::{ProcessInfo, Processes, is_alive},
@@ -58,7 +59,10 @@ impl Observer {
             processes: Processes::new(),
             symbolizer: Symbolizer::start()?,
             paths: LruCache::new(PATHS_KEPT),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            kernel: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
             slowed_down_to: None,
             accept_calls_on_demand: rules.watching,
         })
@@ -75,7 +79,8 @@ impl Observer {
         }
         let cases = cases(&self.tracker, &self.select, self.rules);
         if self.accept_calls_on_demand {
-            self.probe.trace_accept_calls(cases.iter().any(wants_accept_calls));
+            self.probe
+                .trace_accept_calls(cases.iter().any(wants_accept_calls));
         }
         let processes = describe(&mut self.processes, &cases);
         let paths = resolve(&self.symbolizer, &mut self.paths, &cases).await;
@@ -122,7 +127,9 @@ impl Observer {
 
 /// A leak of accepted connections whose accept() nothing has seen.
 fn wants_accept_calls(case: &Case<'_>) -> bool {
-    let unseen = |record: &Record| record.birth.is_passive() && record.birth != crate::survey::Birth::Accepted;
+    let unseen = |record: &Record| {
+        record.birth.is_passive() && record.birth != crate::survey::Birth::Accepted
+    };
     let leaks = case.judgement.leak && case.judgement.verdict != Verdict::NotAccepted;
     leaks && case.connection.family.passive && case.connection.record.as_ref().is_none_or(unseen)
 }
@@ -142,9 +149,14 @@ async fn resolve(
     captured: &mut LruCache<u64, RawPath>,
     cases: &[Case<'_>],
 ) -> HashMap<u64, Resolved> {
-    let wanted: HashSet<u64> =
-        cases.iter().filter_map(|case| case.connection.record.as_ref()?.origin).collect();
-    let paths = wanted.iter().filter_map(|fingerprint| captured.get(fingerprint).cloned()).collect();
+    let wanted: HashSet<u64> = cases
+        .iter()
+        .filter_map(|case| case.connection.record.as_ref()?.origin)
+        .collect();
+    let paths = wanted
+        .iter()
+        .filter_map(|fingerprint| captured.get(fingerprint).cloned())
+        .collect();
     symbolizer.resolve(paths).await
 }
 

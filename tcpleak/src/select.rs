@@ -4,8 +4,6 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use clap::Args;
 
-use crate::cli::duration;
-
 /// Which connections to report.
 #[derive(Clone, Debug, Args)]
 pub struct Select {
@@ -64,19 +62,33 @@ impl FromStr for Network {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| format!("{address:?} is not an IP address; write 10.0.0.0/8 or fd00::/8"))?;
+        let address: IpAddr = address.parse().map_err(|_| {
+            format!("{address:?} is not an IP address; write 10.0.0.0/8 or fd00::/8")
+        })?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => longest,
             Some(prefix) => match prefix.parse() {
                 Ok(prefix) if prefix <= longest => prefix,
-                _ => return Err(format!("the prefix length {prefix:?} is not between 0 and {longest}")),
+                _ => {
+                    return Err(format!(
+                        "the prefix length {prefix:?} is not between 0 and {longest}"
+                    ));
+                }
             },
         };
         Ok(Self { address, prefix })
     }
+}
+
+/// A length of time as people write it: `500ms`, `10s`, `2m`, `1h 30m`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    text.parse::<jiff::SignedDuration>()
+        .map_err(|_| format!("{text:?} is not a time; write 500ms, 10s or 2m"))
+        .and_then(|time| Duration::try_from(time).map_err(|_| format!("{text:?} is negative")))
 }
 
 #[cfg(test)]
@@ -84,9 +96,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(duration("-1s").is_err());
+        assert!(duration("-1").is_err());
+        assert!(duration("soon").is_err());
+    }
+
+    #[test]
     fn a_network_contains_its_addresses_and_no_others() {
         let contains = |network: &str, address: &str| {
-            network.parse::<Network>().unwrap().contains(address.parse().unwrap())
+            network
+                .parse::<Network>()
+                .unwrap()
+                .contains(address.parse().unwrap())
         };
         assert!(contains("10.0.0.0/8", "10.255.0.1"));
         assert!(!contains("10.0.0.0/8", "11.0.0.1"));

@@ -11,8 +11,10 @@ use std::{
 };
 
 use crate::{
-    family::{Families, FamilyKey, Family},
-    survey::{Birth, Counts, Holder, Losses, ProcessId, Record, Sighting, Socket, State, Survey, Task},
+    family::{Families, Family, FamilyKey},
+    survey::{
+        Birth, Counts, Holder, Losses, ProcessId, Record, Sighting, Socket, State, Survey, Task,
+    },
 };
 
 /// What the surveys so far tell.
@@ -113,8 +115,15 @@ impl Tracker {
     /// address fits and, of several that share the port, those with connections waiting.
     pub fn listeners_of<'a>(&'a self, socket: &'a Socket) -> impl Iterator<Item = &'a Listener> {
         let fitting = move |listener: &&Listener| listens_for(&listener.socket, socket);
-        let any_waiting = self.listeners.iter().filter(fitting).any(Listener::has_waiting);
-        self.listeners.iter().filter(fitting).filter(move |listener| !any_waiting || listener.has_waiting())
+        let any_waiting = self
+            .listeners
+            .iter()
+            .filter(fitting)
+            .any(Listener::has_waiting);
+        self.listeners
+            .iter()
+            .filter(fitting)
+            .filter(move |listener| !any_waiting || listener.has_waiting())
     }
 
     /// The processes whose healthy connections the next survey must show too: those that hold one
@@ -164,7 +173,8 @@ impl Tracker {
             survey: 0,
         });
         let before = &connection.socket;
-        let sent = before.write_seq != seen.socket.write_seq || before.snd_una != seen.socket.snd_una;
+        let sent =
+            before.write_seq != seen.socket.write_seq || before.snd_una != seen.socket.snd_una;
         let read = before.copied_seq != seen.socket.copied_seq;
         if before.peer_gone() && seen.socket.state == State::CloseWait {
             if sent {
@@ -221,7 +231,9 @@ impl Connection {
 
     /// Who opened it, when that was seen.
     pub fn opener(&self) -> Option<&Task> {
-        self.record.as_ref().and_then(|record| record.opener.as_ref())
+        self.record
+            .as_ref()
+            .and_then(|record| record.opener.as_ref())
     }
 
     /// Whether a process holds it.
@@ -248,7 +260,11 @@ impl Gone {
             return if self.exact { self } else { other };
         }
         let latest = self.latest.min(other.latest);
-        Self { earliest: self.earliest.max(other.earliest).min(latest), latest, exact: false }
+        Self {
+            earliest: self.earliest.max(other.earliest).min(latest),
+            latest,
+            exact: false,
+        }
     }
 }
 
@@ -268,7 +284,11 @@ struct Seen {
 /// Puts the sightings of one socket together. One descriptor may be sighted several times: a
 /// process whose first thread has ended shows its descriptors once for each thread.
 fn merge(seen: &mut HashMap<Key, Seen>, sighting: Sighting) {
-    let Sighting { socket, record, holder } = sighting;
+    let Sighting {
+        socket,
+        record,
+        holder,
+    } = sighting;
     // The kernel's own sockets have an owner and no file, and no program can leak them.
     if holder.is_none() && socket.has_owner && !socket.has_file {
         return;
@@ -279,7 +299,11 @@ fn merge(seen: &mut HashMap<Key, Seen>, sighting: Sighting) {
         local: socket.local,
         remote: socket.remote,
     };
-    let entry = seen.entry(key).or_insert(Seen { socket, record, holders: BTreeMap::new() });
+    let entry = seen.entry(key).or_insert(Seen {
+        socket,
+        record,
+        holders: BTreeMap::new(),
+    });
     if let Some(Holder { task, fd }) = holder {
         entry.holders.insert((task.process, fd), task);
     }
@@ -287,11 +311,16 @@ fn merge(seen: &mut HashMap<Key, Seen>, sighting: Sighting) {
 
 fn listeners(sightings: &[Sighting]) -> Vec<Listener> {
     let mut listeners: BTreeMap<u64, Listener> = BTreeMap::new();
-    for sighting in sightings.iter().filter(|sighting| sighting.socket.state == State::Listen) {
-        let listener = listeners.entry(sighting.socket.address).or_insert_with(|| Listener {
-            socket: sighting.socket.clone(),
-            holders: BTreeMap::new(),
-        });
+    for sighting in sightings
+        .iter()
+        .filter(|sighting| sighting.socket.state == State::Listen)
+    {
+        let listener = listeners
+            .entry(sighting.socket.address)
+            .or_insert_with(|| Listener {
+                socket: sighting.socket.clone(),
+                holders: BTreeMap::new(),
+            });
         if let Some(Holder { task, fd }) = &sighting.holder {
             listener.holders.insert((task.process, *fd), task.clone());
         }
@@ -300,7 +329,10 @@ fn listeners(sightings: &[Sighting]) -> Vec<Listener> {
 }
 
 fn listens_for(listener: &Socket, socket: &Socket) -> bool {
-    let (listening, local) = (listener.local.ip().to_canonical(), socket.local.ip().to_canonical());
+    let (listening, local) = (
+        listener.local.ip().to_canonical(),
+        socket.local.ip().to_canonical(),
+    );
     listener.netns == socket.netns
         && listener.local.port() == socket.local.port()
         && (listening.is_unspecified() || listening == local)
@@ -313,7 +345,11 @@ fn listens_for(listener: &Socket, socket: &Socket) -> bool {
 fn bounds(seen: &Seen, now: Duration) -> Gone {
     let record = seen.record.as_ref();
     if let Some(exact) = record.and_then(|record| record.peer_gone_at) {
-        return Gone { earliest: exact, latest: exact, exact: true };
+        return Gone {
+            earliest: exact,
+            latest: exact,
+            exact: true,
+        };
     }
     let before_now = |time: Duration| now.saturating_sub(time);
     let last_ack = before_now(seen.socket.since_ack);
@@ -321,21 +357,36 @@ fn bounds(seen: &Seen, now: Duration) -> Gone {
         true => (before_now(seen.socket.since_data), last_ack),
         false => (last_ack, now),
     };
-    Gone { earliest: earliest.min(latest), latest, exact: false }
+    Gone {
+        earliest: earliest.min(latest),
+        latest,
+        exact: false,
+    }
 }
 
 fn family_key(seen: &Seen, listeners: &[Listener]) -> FamilyKey {
     let record = seen.record.as_ref();
-    let opener = record.and_then(|record| record.opener.as_ref()).map(|task| task.process);
+    let opener = record
+        .and_then(|record| record.opener.as_ref())
+        .map(|task| task.process);
     let passive = match record.map(|record| record.birth) {
-        None | Some(Birth::BeforeTracer) => {
-            listeners.iter().any(|listener| listens_for(&listener.socket, &seen.socket))
-        }
+        None | Some(Birth::BeforeTracer) => listeners
+            .iter()
+            .any(|listener| listens_for(&listener.socket, &seen.socket)),
         Some(birth) => birth.is_passive(),
     };
     FamilyKey {
-        process: seen.holders.keys().next().map(|(process, _)| *process).or(opener),
-        endpoint: if passive { listening_end(seen, listeners) } else { seen.socket.remote },
+        process: seen
+            .holders
+            .keys()
+            .next()
+            .map(|(process, _)| *process)
+            .or(opener),
+        endpoint: if passive {
+            listening_end(seen, listeners)
+        } else {
+            seen.socket.remote
+        },
         passive,
         origin: record.and_then(|record| record.origin),
     }

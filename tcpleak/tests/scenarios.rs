@@ -12,13 +12,16 @@ use std::{
 
 use serde::Deserialize;
 use tcpleak::{
+    case::cases,
     code_path::Resolved,
-    grouping::{Context, Grouping, cases},
+    grouping::{Context, Grouping},
     judge::Rules,
     process::ProcessInfo,
     report::{AgeKind, Frame, Group, Qualifier, Report, Verdict},
     select::Select,
-    survey::{Birth, Counts, Holder, Losses, ProcessId, Record, Sighting, Socket, State, Survey, Task},
+    survey::{
+        Birth, Counts, Holder, Losses, ProcessId, Record, Sighting, Socket, State, Survey, Task,
+    },
     tracker::Tracker,
 };
 
@@ -177,11 +180,16 @@ fn every_scenario_ends_in_the_groups_it_expects() {
     for entry in std::fs::read_dir(&directory).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        let scenario: Scenario = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let scenario: Scenario =
+            toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         play(&path, scenario);
         played += 1;
     }
-    assert!(played >= 20, "{played} scenarios in {}", directory.display());
+    assert!(
+        played >= 20,
+        "{played} scenarios in {}",
+        directory.display()
+    );
 }
 
 fn play(path: &Path, scenario: Scenario) {
@@ -189,26 +197,41 @@ fn play(path: &Path, scenario: Scenario) {
         pid: scenario.only.pid.clone(),
         comm: scenario.only.comm.clone(),
         port: scenario.only.port.clone(),
-        remote: scenario.only.remote.iter().map(|network| network.parse().unwrap()).collect(),
+        remote: scenario
+            .only
+            .remote
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect(),
         min_age: time(&scenario.min_age),
         all: scenario.all,
     };
-    let rules = Rules { min_age: select.min_age, watching: !scenario.snapshot };
+    let rules = Rules {
+        min_age: select.min_age,
+        watching: !scenario.snapshot,
+    };
     let mut sockets = scenario.socket;
     let (mut tracker, mut grouping) = (Tracker::default(), Grouping::default());
     let mut ended: HashSet<u32> = HashSet::new();
     for look in scenario.survey {
         let place = format!("{} ({}) at {}", path.display(), scenario.about, look.at);
         for (name, changes) in look.changed {
-            let socket = sockets.get_mut(&name).unwrap_or_else(|| panic!("{place}: no socket {name}"));
+            let socket = sockets
+                .get_mut(&name)
+                .unwrap_or_else(|| panic!("{place}: no socket {name}"));
             merge(socket, changes);
         }
         ended.extend(look.ended.iter().map(|process| task(process).process.pid));
         let now = time(&look.at);
         let mut sightings = Vec::new();
         for name in &look.sees {
-            let table = sockets.get(name).unwrap_or_else(|| panic!("{place}: no socket {name}")).clone();
-            let scene: Scene = table.try_into().unwrap_or_else(|error| panic!("{place}: {name}: {error}"));
+            let table = sockets
+                .get(name)
+                .unwrap_or_else(|| panic!("{place}: no socket {name}"))
+                .clone();
+            let scene: Scene = table
+                .try_into()
+                .unwrap_or_else(|error| panic!("{place}: {name}: {error}"));
             sightings.extend(scene.sightings(name, now));
         }
         tracker.observe(Survey {
@@ -226,25 +249,50 @@ fn play(path: &Path, scenario: Scenario) {
             assert_eq!(totals[&name], number, "{place}: {name}");
         }
         for words in look.notes {
-            assert!(report.notes.iter().any(|note| note.contains(&words)), "{place}: {:?}", report.notes);
+            assert!(
+                report.notes.iter().any(|note| note.contains(&words)),
+                "{place}: {:?}",
+                report.notes
+            );
         }
     }
 }
 
-fn report(tracker: &Tracker, grouping: &mut Grouping, select: &Select, rules: Rules, ended: &HashSet<u32>) -> Report {
+fn report(
+    tracker: &Tracker,
+    grouping: &mut Grouping,
+    select: &Select,
+    rules: Rules,
+    ended: &HashSet<u32>,
+) -> Report {
     let cases = cases(tracker, select, rules);
     let processes: HashMap<ProcessId, ProcessInfo> = cases
         .iter()
         .filter_map(|case| case.owner)
         .map(|owner| {
             let exe = Some(format!("/usr/bin/{}", owner.comm));
-            (owner.process, ProcessInfo { comm: owner.comm.clone(), exe, ..ProcessInfo::default() })
+            (
+                owner.process,
+                ProcessInfo {
+                    comm: owner.comm.clone(),
+                    exe,
+                    ..ProcessInfo::default()
+                },
+            )
         })
         .collect();
     let paths: HashMap<u64, Resolved> = cases
         .iter()
         .filter_map(|case| case.connection.record.as_ref()?.origin)
-        .map(|fingerprint| (fingerprint, Resolved { frames: vec![frame(fingerprint)], complete: true }))
+        .map(|fingerprint| {
+            (
+                fingerprint,
+                Resolved {
+                    frames: vec![frame(fingerprint)],
+                    complete: true,
+                },
+            )
+        })
         .collect();
     let context = Context {
         taken_at: jiff::Timestamp::UNIX_EPOCH,
@@ -272,37 +320,98 @@ fn compare(place: &str, report: &Report, expected: &[Expected]) {
 }
 
 fn compare_details(place: &str, group: &Group, expected: &Expected) {
-    fn same<T: PartialEq + std::fmt::Debug>(place: &str, what: &str, found: T, expected: &Option<T>) {
+    fn same<T: PartialEq + std::fmt::Debug>(
+        place: &str,
+        what: &str,
+        found: T,
+        expected: &Option<T>,
+    ) {
         if let Some(expected) = expected {
             assert_eq!(found, *expected, "{place}: {what}");
         }
     }
-    same(place, "qualifiers", group.qualifiers.clone(), &expected.qualifiers);
+    same(
+        place,
+        "qualifiers",
+        group.qualifiers.clone(),
+        &expected.qualifiers,
+    );
     same(place, "comm", group.process.comm.clone(), &expected.comm);
     same(place, "pids", group.pids.clone(), &expected.pids);
-    same(place, "opener", group.opener.as_ref().map_or(0, |opener| opener.pid), &expected.opener);
-    same(place, "holders", group.holders.iter().map(|holder| holder.pid).collect(), &expected.holders);
-    same(place, "endpoint", group.endpoint.clone(), &expected.endpoint);
-    same(place, "remote", group.remote.clone().unwrap_or_default(), &expected.remote);
+    same(
+        place,
+        "opener",
+        group.opener.as_ref().map_or(0, |opener| opener.pid),
+        &expected.opener,
+    );
+    same(
+        place,
+        "holders",
+        group.holders.iter().map(|holder| holder.pid).collect(),
+        &expected.holders,
+    );
+    same(
+        place,
+        "endpoint",
+        group.endpoint.clone(),
+        &expected.endpoint,
+    );
+    same(
+        place,
+        "remote",
+        group.remote.clone().unwrap_or_default(),
+        &expected.remote,
+    );
     same(place, "oldest_s", group.oldest_s, &expected.oldest_s);
     same(place, "age_kind", group.age_kind, &expected.age_kind);
-    same(place, "no_origin", group.origin.is_none(), &expected.no_origin);
-    let origin = group.origin.as_ref().and_then(|path| path.frames[0].function.clone());
-    same(place, "origin", origin.unwrap_or_default(), &expected.origin);
-    same(place, "evidence", serde_json::to_value(&group.evidence).unwrap(), &expected.evidence);
-    same(place, "growth_per_min", group.growth_per_min.unwrap_or(f64::NAN).round(), &expected.growth_per_min);
+    same(
+        place,
+        "no_origin",
+        group.origin.is_none(),
+        &expected.no_origin,
+    );
+    let origin = group
+        .origin
+        .as_ref()
+        .and_then(|path| path.frames[0].function.clone());
+    same(
+        place,
+        "origin",
+        origin.unwrap_or_default(),
+        &expected.origin,
+    );
+    same(
+        place,
+        "evidence",
+        serde_json::to_value(&group.evidence).unwrap(),
+        &expected.evidence,
+    );
+    same(
+        place,
+        "growth_per_min",
+        group.growth_per_min.unwrap_or(f64::NAN).round(),
+        &expected.growth_per_min,
+    );
 }
 
 impl Scene {
     fn sightings(self, name: &str, now: Duration) -> Vec<Sighting> {
-        (0..self.number).flat_map(|index| self.sighting(name, index, now)).collect()
+        (0..self.number)
+            .flat_map(|index| self.sighting(name, index, now))
+            .collect()
     }
 
     fn sighting(&self, name: &str, index: u32, now: Duration) -> Vec<Sighting> {
-        let address = self.address.unwrap_or_else(|| name.bytes().fold(7, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000_003));
+        let address = self.address.unwrap_or_else(|| {
+            name.bytes()
+                .fold(7, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000_003)
+        });
         let mut local = self.local;
         local.set_port(local.port() + index as u16);
-        let since = |moment: &str| now.checked_sub(time(moment)).expect("a moment after the survey");
+        let since = |moment: &str| {
+            now.checked_sub(time(moment))
+                .expect("a moment after the survey")
+        };
         let socket = Socket {
             address: address * 100_000 + u64::from(index),
             inode: address + u64::from(index),
@@ -328,11 +437,19 @@ impl Scene {
         let record = self.record.as_ref().map(Known::record);
         let holders: Vec<Option<Holder>> = match self.holders.is_empty() {
             true => vec![None],
-            false => self.holders.iter().map(|holder| Some(held(holder, index))).collect(),
+            false => self
+                .holders
+                .iter()
+                .map(|holder| Some(held(holder, index)))
+                .collect(),
         };
         holders
             .into_iter()
-            .map(|holder| Sighting { socket: socket.clone(), record: record.clone(), holder })
+            .map(|holder| Sighting {
+                socket: socket.clone(),
+                record: record.clone(),
+                holder,
+            })
             .collect()
     }
 }
@@ -381,7 +498,10 @@ fn merge(socket: &mut Table, changes: Table) {
 /// `comm/pid:fd`
 fn held(text: &str, index: u32) -> Holder {
     let (name, fd) = text.split_once(':').expect("comm/pid:fd");
-    Holder { task: task(name), fd: fd.parse::<u32>().unwrap() + index }
+    Holder {
+        task: task(name),
+        fd: fd.parse::<u32>().unwrap() + index,
+    }
 }
 
 /// `comm/pid` or `comm/pid/tid`
@@ -390,7 +510,14 @@ fn task(text: &str) -> Task {
     let comm = parts.next().unwrap().to_owned();
     let pid = parts.next().expect("comm/pid").parse().unwrap();
     let tid = parts.next().map_or(pid, |tid| tid.parse().unwrap());
-    Task { process: ProcessId { pid, start_ns: u64::from(pid) }, tid, comm }
+    Task {
+        process: ProcessId {
+            pid,
+            start_ns: u64::from(pid),
+        },
+        tid,
+        comm,
+    }
 }
 
 fn frame(fingerprint: u64) -> Frame {

@@ -19,20 +19,29 @@ pub fn sighting(bytes: &[u8], tick: Duration) -> Option<Sighting> {
     Some(Sighting {
         socket: socket(&record.socket, tick)?,
         record: connection(&record.connection),
-        holder: task(&record.holder).map(|task| Holder { task, fd: record.fd }),
+        holder: task(&record.holder).map(|task| Holder {
+            task,
+            fd: record.fd,
+        }),
     })
 }
 
 /// One captured code path. `None` when it is cut short.
 pub fn path(bytes: &[u8]) -> Option<RawPath> {
     let record: CapturedPath = read(bytes)?;
-    let frames = record.frames.get(..usize::try_from(record.frame_count).ok()?)?;
+    let frames = record
+        .frames
+        .get(..usize::try_from(record.frame_count).ok()?)?;
     Some(RawPath {
         fingerprint: record.fingerprint,
         pid: record.task.tgid,
         start_ns: record.task.start_ns,
         comm: name(&record.task.comm),
-        frames: frames.iter().copied().take_while(|frame| *frame != 0).collect(),
+        frames: frames
+            .iter()
+            .copied()
+            .take_while(|frame| *frame != 0)
+            .collect(),
         truncated: frames.len() == wire::MAX_FRAMES,
     })
 }
@@ -83,7 +92,10 @@ fn connection(record: &wire::Connection) -> Option<Record> {
 
 fn task(task: &wire::Task) -> Option<Task> {
     (task.tgid != 0).then(|| Task {
-        process: ProcessId { pid: task.tgid, start_ns: task.start_ns },
+        process: ProcessId {
+            pid: task.tgid,
+            start_ns: task.start_ns,
+        },
         tid: task.tid,
         comm: name(&task.comm),
     })
@@ -94,7 +106,10 @@ fn moment(nanoseconds: u64) -> Option<Duration> {
 }
 
 fn name(comm: &[u8; wire::COMM_LEN]) -> String {
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    let end = comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(comm.len());
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }
 
@@ -134,7 +149,13 @@ mod tests {
 
     #[test]
     fn a_record_that_is_cut_short_is_no_record() {
-        assert!(sighting(&[0; size_of::<wire::Sighting>() - 1], Duration::from_millis(4)).is_none());
+        assert!(
+            sighting(
+                &[0; size_of::<wire::Sighting>() - 1],
+                Duration::from_millis(4)
+            )
+            .is_none()
+        );
         assert!(path(&[0; 17]).is_none());
     }
 

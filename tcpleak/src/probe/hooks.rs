@@ -68,7 +68,9 @@ impl Job {
             Self::SurveyHolders | Self::SurveySockets | Self::Lifecycle | Self::Destroy => {
                 "tcpleak cannot work"
             }
-            Self::Accept => "accepted connections get their owner and code path at their first read or write",
+            Self::Accept => {
+                "accepted connections get their owner and code path at their first read or write"
+            }
             Self::Use => {
                 "reads of end of file are not seen, and accepted connections are not claimed by their first use"
             }
@@ -97,8 +99,10 @@ const SURVEY_HOLDERS: &[Backend] = &[Backend {
     name: "iter/task_file",
     programs: &[("survey_holders", Point::Iterator("task_file"))],
 }];
-const SURVEY_SOCKETS: &[Backend] =
-    &[Backend { name: "iter/tcp", programs: &[("survey_sockets", Point::Iterator("tcp"))] }];
+const SURVEY_SOCKETS: &[Backend] = &[Backend {
+    name: "iter/tcp",
+    programs: &[("survey_sockets", Point::Iterator("tcp"))],
+}];
 const LIFECYCLE: &[Backend] = &[
     Backend {
         name: "BTF tracepoint inet_sock_set_state",
@@ -106,7 +110,10 @@ const LIFECYCLE: &[Backend] = &[
     },
     Backend {
         name: "tracepoint sock:inet_sock_set_state",
-        programs: &[("inet_sock_set_state_classic", Point::Classic("sock", "inet_sock_set_state"))],
+        programs: &[(
+            "inet_sock_set_state_classic",
+            Point::Classic("sock", "inet_sock_set_state"),
+        )],
     },
 ];
 const DESTROY: &[Backend] = &[
@@ -116,7 +123,10 @@ const DESTROY: &[Backend] = &[
     },
     Backend {
         name: "tracepoint tcp:tcp_destroy_sock",
-        programs: &[("tcp_destroy_sock_classic", Point::Classic("tcp", "tcp_destroy_sock"))],
+        programs: &[(
+            "tcp_destroy_sock_classic",
+            Point::Classic("tcp", "tcp_destroy_sock"),
+        )],
     },
 ];
 const ACCEPT: &[Backend] = &[
@@ -132,8 +142,14 @@ const ACCEPT: &[Backend] = &[
 const ACCEPT_BY_CALL: &[Backend] = &[Backend {
     name: ACCEPT_CALLS,
     programs: &[
-        ("sys_exit_accept", Point::Classic("syscalls", "sys_exit_accept")),
-        ("sys_exit_accept4", Point::Classic("syscalls", "sys_exit_accept4")),
+        (
+            "sys_exit_accept",
+            Point::Classic("syscalls", "sys_exit_accept"),
+        ),
+        (
+            "sys_exit_accept4",
+            Point::Classic("syscalls", "sys_exit_accept4"),
+        ),
     ],
 }];
 const USE: &[Backend] = &[Backend {
@@ -155,7 +171,11 @@ impl<'a> Attacher<'a> {
     /// Reads the kernel's types, by which most hooks are found.
     pub fn new(ebpf: &'a mut Ebpf) -> Result<Self, ProbeError> {
         let types = Btf::from_sys_fs().map_err(|error| refused("its type information", &error))?;
-        Ok(Self { ebpf, types, hooks: Vec::new() })
+        Ok(Self {
+            ebpf,
+            types,
+            hooks: Vec::new(),
+        })
     }
 
     /// The iterators: without them there is nothing to report.
@@ -192,7 +212,9 @@ impl<'a> Attacher<'a> {
 
     fn require(&mut self, job: Job, backends: &'static [Backend]) -> Result<(), ProbeError> {
         self.first_of(job, backends);
-        let Some(hook) = self.hooks.last() else { return Ok(()) };
+        let Some(hook) = self.hooks.last() else {
+            return Ok(());
+        };
         match (hook.backend, hook.refusals.last()) {
             (None, Some(refusal)) => Err(refused_with(refusal.backend, refusal.reason.clone())),
             _ => Ok(()),
@@ -200,19 +222,28 @@ impl<'a> Attacher<'a> {
     }
 
     fn first_of(&mut self, job: Job, backends: &'static [Backend]) {
-        self.hooks.push(Hook { job, backend: None, refusals: Vec::new() });
+        self.hooks.push(Hook {
+            job,
+            backend: None,
+            refusals: Vec::new(),
+        });
         self.fall_back(job, backends);
     }
 
     fn fall_back(&mut self, job: Job, backends: &'static [Backend]) {
-        let Some(hook) = self.hooks.iter_mut().find(|hook| hook.job == job) else { return };
+        let Some(hook) = self.hooks.iter_mut().find(|hook| hook.job == job) else {
+            return;
+        };
         for backend in backends {
             if hook.backend.is_some() {
                 return;
             }
             match attach(self.ebpf, Some(&self.types), backend) {
                 Ok(()) => hook.backend = Some(backend.name),
-                Err(reason) => hook.refusals.push(Refusal { backend: backend.name, reason }),
+                Err(reason) => hook.refusals.push(Refusal {
+                    backend: backend.name,
+                    reason,
+                }),
             }
         }
     }
@@ -220,12 +251,22 @@ impl<'a> Attacher<'a> {
 
 /// Attaches the accept() system calls where nothing better is in place, or detaches them again.
 pub fn trace_accept_calls(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
-    let Some(hook) = hooks.iter_mut().find(|hook| hook.job == Job::Accept) else { return };
+    let Some(hook) = hooks.iter_mut().find(|hook| hook.job == Job::Accept) else {
+        return;
+    };
     match (hook.backend, wanted) {
-        (None, true) if hook.refusals.iter().all(|refusal| refusal.backend != ACCEPT_CALLS) => {
+        (None, true)
+            if hook
+                .refusals
+                .iter()
+                .all(|refusal| refusal.backend != ACCEPT_CALLS) =>
+        {
             match attach(ebpf, None, &ACCEPT_BY_CALL[0]) {
                 Ok(()) => hook.backend = Some(ACCEPT_CALLS),
-                Err(reason) => hook.refusals.push(Refusal { backend: ACCEPT_CALLS, reason }),
+                Err(reason) => hook.refusals.push(Refusal {
+                    backend: ACCEPT_CALLS,
+                    reason,
+                }),
             }
         }
         (Some(ACCEPT_CALLS), false) => {
@@ -251,7 +292,12 @@ fn attach(ebpf: &mut Ebpf, types: Option<&Btf>, backend: &Backend) -> Result<(),
     Ok(())
 }
 
-fn attach_one(ebpf: &mut Ebpf, types: Option<&Btf>, name: &str, point: Point) -> Result<(), String> {
+fn attach_one(
+    ebpf: &mut Ebpf,
+    types: Option<&Btf>,
+    name: &str,
+    point: Point,
+) -> Result<(), String> {
     let program = ebpf.program_mut(name).ok_or("it is not in the object")?;
     let words = |error: ProgramError| in_short(&error);
     let types = || types.ok_or("no type information");
@@ -262,15 +308,27 @@ fn attach_one(ebpf: &mut Ebpf, types: Option<&Btf>, name: &str, point: Point) ->
         }
         Point::Btf(function) => {
             let program: &mut BtfTracePoint = program.try_into().map_err(words)?;
-            program.load(function, types()?).and_then(|()| program.attach()).map(drop).map_err(words)
+            program
+                .load(function, types()?)
+                .and_then(|()| program.attach())
+                .map(drop)
+                .map_err(words)
         }
         Point::Exit(function) => {
             let program: &mut FExit = program.try_into().map_err(words)?;
-            program.load(function, types()?).and_then(|()| program.attach()).map(drop).map_err(words)
+            program
+                .load(function, types()?)
+                .and_then(|()| program.attach())
+                .map(drop)
+                .map_err(words)
         }
         Point::Return(function) => {
             let program: &mut KProbe = program.try_into().map_err(words)?;
-            program.load().and_then(|()| program.attach(function, 0)).map(drop).map_err(words)
+            program
+                .load()
+                .and_then(|()| program.attach(function, 0))
+                .map(drop)
+                .map_err(words)
         }
         Point::Classic(category, event) => {
             let program: &mut TracePoint = program.try_into().map_err(words)?;
@@ -313,9 +371,18 @@ pub fn in_short(error: &(dyn Error + 'static)) -> String {
 /// Of a verifier log, which may be long, the last words before its statistics.
 fn shorten(words: &str) -> String {
     let (message, log) = words.split_once("Verifier output:").unwrap_or((words, ""));
-    let message = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
-    let statistics = |line: &str| line.starts_with("processed ") || line.starts_with("verification time");
-    let last = log.lines().map(str::trim).rfind(|line| !line.is_empty() && !statistics(line));
+    let message = message
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .trim_end_matches('.');
+    let statistics =
+        |line: &str| line.starts_with("processed ") || line.starts_with("verification time");
+    let last = log
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !statistics(line));
     match last {
         Some(last) => format!("{message}: {last}"),
         None => message.to_owned(),
@@ -343,6 +410,9 @@ mod tests {
         #[derive(Debug, thiserror::Error)]
         #[error("`/sys/bus/event_source`")]
         struct Outer(#[source] std::io::Error);
-        assert_eq!(in_short(&Outer(std::io::Error::other("not there"))), "`/sys/bus/event_source`: not there");
+        assert_eq!(
+            in_short(&Outer(std::io::Error::other("not there"))),
+            "`/sys/bus/event_source`: not there"
+        );
     }
 }

@@ -42,7 +42,9 @@ pub fn records(mut file: File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         let read = match file.read(&mut buffer[filled..]) {
             Ok(read) => read,
             // The kernel pauses an iteration that found nothing to write for a million objects.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
                 buffer.truncate(filled);
                 continue;
             }

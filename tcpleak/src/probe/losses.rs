@@ -1,6 +1,9 @@
 //! What the kernel side lost, and the sweep of the records that a loss left behind.
 
-use std::{os::fd::{AsFd, AsRawFd}, time::Duration};
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
 
 use aya::{
     Ebpf,
@@ -12,7 +15,9 @@ use crate::survey::Losses;
 
 /// Reads the counters of the programs.
 pub fn read(ebpf: &Ebpf) -> Losses {
-    let counters = ebpf.map("COUNTERS").and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok());
+    let counters = ebpf
+        .map("COUNTERS")
+        .and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok());
     let counter = |slot: Counter| {
         counters
             .as_ref()
@@ -32,7 +37,9 @@ pub fn read(ebpf: &Ebpf) -> Losses {
 fn recursion_misses(ebpf: &Ebpf) -> u64 {
     let misses = |fd: i32| -> Option<u64> {
         let information = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        let line = information.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        let line = information
+            .lines()
+            .find_map(|line| line.strip_prefix("recursion_misses:"))?;
         line.trim().parse().ok()
     };
     ebpf.programs()

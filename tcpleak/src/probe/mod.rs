@@ -37,10 +37,14 @@ pub enum ProbeError {
     #[error("not allowed to load BPF programs ({0}); run tcpleak as root: `sudo tcpleak`")]
     NotRoot(String),
     /// Root, and not allowed all the same.
-    #[error("root, and yet not allowed to load BPF programs ({0}); in a container it takes the capabilities BPF, PERFMON, SYS_PTRACE and SYS_ADMIN, and a kernel that is locked down for confidentiality (/sys/kernel/security/lockdown) allows nobody")]
+    #[error(
+        "root, and yet not allowed to load BPF programs ({0}); in a container it takes the capabilities BPF, PERFMON, SYS_PTRACE and SYS_ADMIN, and a kernel that is locked down for confidentiality (/sys/kernel/security/lockdown) allows nobody"
+    )]
     NotAllowed(String),
     /// The kernel has no type information.
-    #[error("this kernel has no type information at {path} ({reason}); tcpleak needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
+    #[error(
+        "this kernel has no type information at {path} ({reason}); tcpleak needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    )]
     NoTypes {
         /// Where it was looked for.
         path: &'static str,
@@ -90,13 +94,20 @@ impl Probe {
         lift_memory_limit();
         let types = offsets::kernel_types()?;
         let offsets = offsets::resolve(&types)?;
-        let level = if options.verbose { aya_log::Level::Debug as u8 } else { 0 };
+        let level = if options.verbose {
+            aya_log::Level::Debug as u8
+        } else {
+            0
+        };
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &offsets, true)
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(|error| refused("its maps", &error))?;
-        let log = options.verbose.then(|| reading_log(&mut ebpf)).transpose()?;
+        let log = options
+            .verbose
+            .then(|| reading_log(&mut ebpf))
+            .transpose()?;
         let mut hooks = hooks::Attacher::new(&mut ebpf)?;
         hooks.attach_survey()?;
         let mut paths = None;
@@ -148,13 +159,21 @@ impl Probe {
         })?;
         self.sweep.end(&mut self.ebpf);
         self.survey_cost = read_clock(ClockId::ThreadCPUTime).saturating_sub(cpu_before);
-        Ok(Survey { taken_at, sightings, counts, losses })
+        Ok(Survey {
+            taken_at,
+            sightings,
+            counts,
+            losses,
+        })
     }
 
     /// Names the processes whose healthy connections surveys show too. Beyond the size of the
     /// kernel's map the rest is left out: it only helps to tell a pool from a leak.
     pub fn set_suspects(&mut self, suspects: HashSet<u32>) {
-        let Some(mut map) = self.ebpf.map_mut("SUSPECTS").and_then(|map| HashMap::<_, u32, u8>::try_from(map).ok())
+        let Some(mut map) = self
+            .ebpf
+            .map_mut("SUSPECTS")
+            .and_then(|map| HashMap::<_, u32, u8>::try_from(map).ok())
         else {
             return;
         };
@@ -217,27 +236,37 @@ async fn readable<T: AsRawFd>(ring: Option<&mut AsyncFd<T>>) {
 }
 
 fn reading_paths(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, ProbeError> {
-    let map = ebpf.take_map("PATHS").ok_or_else(|| refused_with("the map PATHS", "it is not in the object".into()))?;
+    let map = ebpf
+        .take_map("PATHS")
+        .ok_or_else(|| refused_with("the map PATHS", "it is not in the object".into()))?;
     let ring = RingBuf::try_from(map).map_err(|error| refused("the map PATHS", &error))?;
     register(ring, "waiting for code paths")
 }
 
 fn reading_log(ebpf: &mut Ebpf) -> Result<AsyncFd<EbpfLogger<&'static dyn log::Log>>, ProbeError> {
-    let logger = EbpfLogger::init(ebpf).map_err(|error| refused("the log of its programs", &error))?;
+    let logger =
+        EbpfLogger::init(ebpf).map_err(|error| refused("the log of its programs", &error))?;
     register(logger, "waiting for log records")
 }
 
 fn register<T: AsRawFd + 'static>(ring: T, what: &str) -> Result<AsyncFd<T>, ProbeError> {
     // SAFETY: both callers pass a ring buffer, which owns its descriptor: it names the same open
     // file until the ring, and with it the registration, is dropped.
-    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(|error| refused(what, &error))
+    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+        .map_err(|error| refused(what, &error))
 }
 
 /// Before 5.11 maps count against the limit on locked memory, which is small. That raising it fails
 /// shows when the maps are made.
 fn lift_memory_limit() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+    let _ = setrlimit(
+        Resource::Memlock,
+        Rlimit {
+            current: None,
+            maximum: None,
+        },
+    );
 }
 
 /// Turns a failure into an error that quotes the kernel's own words.
@@ -246,11 +275,15 @@ fn refused(what: &str, error: &(dyn std::error::Error + 'static)) -> ProbeError 
 }
 
 fn refused_with(what: &str, reason: String) -> ProbeError {
-    let forbidden = reason.contains("Operation not permitted") || reason.contains("Permission denied");
+    let forbidden =
+        reason.contains("Operation not permitted") || reason.contains("Permission denied");
     match (forbidden, rustix::process::geteuid().is_root()) {
         (true, false) => ProbeError::NotRoot(format!("{what}: {reason}")),
         (true, true) => ProbeError::NotAllowed(format!("{what}: {reason}")),
-        (false, _) => ProbeError::Refused { what: what.into(), reason },
+        (false, _) => ProbeError::Refused {
+            what: what.into(),
+            reason,
+        },
     }
 }
 

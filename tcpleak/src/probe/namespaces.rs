@@ -4,12 +4,7 @@
 //! each one. A walk takes milliseconds on a host with a large socket table, whoever owns the
 //! sockets; the list of namespaces is therefore kept for a while.
 
-use std::{
-    fs::File,
-    io,
-    thread,
-    time::Duration,
-};
+use std::{fs::File, io, thread, time::Duration};
 
 use aya::{
     Ebpf,
@@ -37,8 +32,16 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// Surveys every namespace; counts sockets by state, and hands out those whose peer is gone.
-    pub fn survey(&mut self, ebpf: &mut Ebpf, now: Duration, mut take: impl FnMut(&[u8])) -> io::Result<Counts> {
-        if self.listed_at.is_none_or(|at| now.saturating_sub(at) >= REFRESH) {
+    pub fn survey(
+        &mut self,
+        ebpf: &mut Ebpf,
+        now: Duration,
+        mut take: impl FnMut(&[u8]),
+    ) -> io::Result<Counts> {
+        if self
+            .listed_at
+            .is_none_or(|at| now.saturating_sub(at) >= REFRESH)
+        {
             self.known = network_namespaces();
             self.listed_at = Some(now);
         }
@@ -59,7 +62,10 @@ impl Namespaces {
         if missed > 0 {
             self.listed_at = None;
         }
-        let found = states(ebpf).into_iter().zip(before).map(|(after, before)| after.saturating_sub(before));
+        let found = states(ebpf)
+            .into_iter()
+            .zip(before)
+            .map(|(after, before)| after.saturating_sub(before));
         Ok(counts(found, missed))
     }
 }
@@ -71,7 +77,10 @@ fn open_in_each(namespaces: &[NetworkNamespace], links: Vec<IterLink>) -> Vec<io
         // No right is needed to stay where one is.
         if current_namespace() != Some(namespace.inode) {
             let target = File::open(format!("/proc/{}/ns/net", namespace.pid))?;
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&target), Some(LinkNameSpaceType::Network))?;
+            move_into_link_name_space(
+                std::os::fd::AsFd::as_fd(&target),
+                Some(LinkNameSpaceType::Network),
+            )?;
             // The process may have ended, and its number may be another's by now.
             if current_namespace() != Some(namespace.inode) {
                 return Err(io::Error::other("the network namespace is gone"));
@@ -79,27 +88,47 @@ fn open_in_each(namespaces: &[NetworkNamespace], links: Vec<IterLink>) -> Vec<io
         }
         link.into_file().map_err(io::Error::other)
     };
-    let opening = || namespaces.iter().zip(links).map(|(namespace, link)| open(namespace, link)).collect();
+    let opening = || {
+        namespaces
+            .iter()
+            .zip(links)
+            .map(|(namespace, link)| open(namespace, link))
+            .collect()
+    };
     thread::scope(|scope| scope.spawn(opening).join()).unwrap_or_default()
 }
 
 fn current_namespace() -> Option<u32> {
     let link = std::fs::read_link("/proc/thread-self/ns/net").ok()?;
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    link.to_str()?
+        .strip_prefix("net:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 /// Sockets visited so far, by TCP state.
 fn states(ebpf: &Ebpf) -> Vec<u64> {
-    let Some(counters) = ebpf.map("COUNTERS").and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok()) else {
+    let Some(counters) = ebpf
+        .map("COUNTERS")
+        .and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok())
+    else {
         return Vec::new();
     };
     (Counter::States as u32..COUNTER_SLOTS)
-        .map(|slot| counters.get(&slot, 0).map_or(0, |values| values.iter().sum()))
+        .map(|slot| {
+            counters
+                .get(&slot, 0)
+                .map_or(0, |values| values.iter().sum())
+        })
         .collect()
 }
 
 fn counts(by_state: impl Iterator<Item = u64>, namespaces_missed: u64) -> Counts {
-    let mut counts = Counts { namespaces_missed, ..Counts::default() };
+    let mut counts = Counts {
+        namespaces_missed,
+        ..Counts::default()
+    };
     for (state, number) in (0_u8..).zip(by_state) {
         match state {
             tcp_state::TIME_WAIT => counts.time_wait += number,

@@ -9,14 +9,20 @@ const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// Reads the type information of the running kernel.
 pub fn kernel_types() -> Result<Btf, ProbeError> {
-    let no_types = |reason: String| ProbeError::NoTypes { path: TYPES, reason };
+    let no_types = |reason: String| ProbeError::NoTypes {
+        path: TYPES,
+        reason,
+    };
     let bytes = std::fs::read(TYPES).map_err(|error| no_types(error.to_string()))?;
     Btf::parse(bytes).map_err(|error| no_types(error.to_string()))
 }
 
 /// Resolves every member that the programs read.
 pub fn resolve(types: &Btf) -> Result<Offsets, ProbeError> {
-    offsets(types).map_err(|error| ProbeError::NoTypes { path: TYPES, reason: error.to_string() })
+    offsets(types).map_err(|error| ProbeError::NoTypes {
+        path: TYPES,
+        reason: error.to_string(),
+    })
 }
 
 fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
@@ -49,7 +55,6 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         sk_family: common("skc_family")?,
         sk_state: common("skc_state")?,
         sk_dport: common("skc_dport")?,
-        sk_num: common("skc_num")?,
         sk_daddr: common("skc_daddr")?,
         sk_rcv_saddr: common("skc_rcv_saddr")?,
         sk_v6_daddr: without_ipv6("skc_v6_daddr"),
@@ -77,7 +82,6 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         icsk_lrcvtime: types.offset_of("inet_connection_sock", "icsk_ack.lrcvtime")?,
         mptcp_first: types.offset_of("mptcp_sock", "first").unwrap_or_default(),
         accept_return: accept_return(types),
-        reserved: 0,
     })
 }
 
@@ -97,7 +101,14 @@ mod tests {
     #[test]
     fn the_running_kernel_has_every_member() {
         let offsets = resolve(&kernel_types().unwrap()).unwrap();
-        assert_eq!(offsets.sk_dport + 2, offsets.sk_num, "the ports are one 32-bit word");
-        assert!(offsets.tcp_copied_seq > offsets.sk_max_ack_backlog, "a tcp_sock begins with a sock");
+        assert_eq!(
+            offsets.sk_daddr + 4,
+            offsets.sk_rcv_saddr,
+            "the addresses are one pair"
+        );
+        assert!(
+            offsets.tcp_copied_seq > offsets.sk_max_ack_backlog,
+            "a tcp_sock begins with a sock"
+        );
     }
 }

@@ -19,15 +19,30 @@ pub fn with<T: Send>(job: impl FnOnce() -> T + Send) -> io::Result<T> {
         // SAFETY: only this thread's view of the mounts changes, and no descriptor is shared
         // differently afterwards.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
-        mount("tracefs", TRACEFS, "tracefs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
+        mount_change(
+            "/",
+            MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+        )?;
+        mount(
+            "tracefs",
+            TRACEFS,
+            "tracefs",
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+            None,
+        )?;
         Ok(job())
     };
     thread::scope(|scope| scope.spawn(away).join())
         .unwrap_or_else(|_| Err(io::Error::other("the thread that mounts tracefs failed")))
-        .map_err(|error| io::Error::new(error.kind(), format!("tracefs is not mounted at {TRACEFS}, and mounting it failed: {error}")))
+        .map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("tracefs is not mounted at {TRACEFS}, and mounting it failed: {error}"),
+            )
+        })
 }
 
 fn mounted() -> bool {
-    Path::new(TRACEFS).join("events").is_dir() || Path::new("/sys/kernel/debug/tracing/events").is_dir()
+    Path::new(TRACEFS).join("events").is_dir()
+        || Path::new("/sys/kernel/debug/tracing/events").is_dir()
 }

@@ -1,7 +1,7 @@
 //! What is done to an object after linking: debug information goes, type information stays.
 
 use anyhow::{Context, Result, ensure};
-use object::build::elf::{Builder, SectionData};
+use object::build::elf::{Builder, Section, SectionData};
 use object::elf::SHT_STRTAB;
 
 /// Sections that the loader reads: the types, and which source line an instruction came from.
@@ -32,8 +32,11 @@ pub fn without_debug_information(object: &[u8]) -> Result<Vec<u8>> {
         section.delete = debug.contains(&section.id()) || (relocates && about_debug);
     }
     elf.delete_orphans();
-    // LLVM puts the names of sections and symbols into one section, which cannot be written back.
-    add_section_names(&mut elf);
+    let has_names = |section: &Section<'_>| matches!(section.data, SectionData::SectionString);
+    if !elf.sections.iter().any(has_names) {
+        // LLVM keeps the names of sections among those of symbols, which cannot be written back.
+        add_section_names(&mut elf);
+    }
     let mut stripped = Vec::new();
     elf.write(&mut stripped)
         .context("cannot write the stripped object")?;

@@ -73,11 +73,16 @@ impl Address {
 
 /// A `struct sock` known to be a TCP one, so that reading it as a `struct tcp_sock` is sound.
 #[derive(Clone, Copy)]
-pub struct Sock(Address);
+pub struct Sock {
+    tcp: Address,
+    /// What the program holds: the same, or the MPTCP socket above it.
+    outer: Address,
+}
 
 impl Sock {
     /// Checks family, type and protocol of a `struct sock`. An MPTCP socket gives the first of the
-    /// TCP sockets below it: that one has the states, the queue and the peer.
+    /// TCP sockets below it, which has the sequence numbers; the state is that of the MPTCP socket,
+    /// whose peer can close it while the TCP socket stays.
     #[inline(always)]
     pub fn checked(address: Address) -> Option<Self> {
         let family: u16 = address.read(offset!(sk_family));
@@ -86,10 +91,16 @@ impl Sock {
             return None;
         }
         match address.read::<u16>(offset!(sk_protocol)) {
-            IPPROTO_TCP => Some(Self(address)),
+            IPPROTO_TCP => Some(Self {
+                tcp: address,
+                outer: address,
+            }),
             IPPROTO_MPTCP if offset!(mptcp_first) != 0 => {
-                let first = address.follow(offset!(mptcp_first))?;
-                (first.read::<u16>(offset!(sk_protocol)) == IPPROTO_TCP).then_some(Self(first))
+                let tcp = address.follow(offset!(mptcp_first))?;
+                (tcp.read::<u16>(offset!(sk_protocol)) == IPPROTO_TCP).then_some(Self {
+                    tcp,
+                    outer: address,
+                })
             }
             _ => None,
         }
@@ -110,42 +121,49 @@ impl Sock {
     /// Its address: the key of its lifecycle record.
     #[inline(always)]
     pub fn key(self) -> u64 {
-        self.0.0
+        self.tcp.0
     }
 
     /// Its TCP state.
     #[inline(always)]
     pub fn state(self) -> u8 {
-        self.0.read(offset!(sk_state))
+        self.outer.read(offset!(sk_state))
+    }
+
+    /// Its pending error (errno).
+    #[inline(always)]
+    pub fn error(self) -> i32 {
+        self.outer.read(offset!(sk_err))
     }
 
     /// Whether no process can reach it any more.
     #[inline(always)]
     pub fn is_orphaned(self) -> bool {
-        self.0.read::<u64>(offset!(sk_flags)) & SOCK_DEAD != 0
+        self.tcp.read::<u64>(offset!(sk_flags)) & SOCK_DEAD != 0
     }
 
     /// Whether everything the peer sent, its FIN included, has been read.
     #[inline(always)]
     pub fn is_read_to_the_end(self) -> bool {
-        self.0.read::<u64>(offset!(sk_flags)) & SOCK_DONE != 0
-            && self.0.read::<u32>(offset!(tcp_copied_seq))
-                == self.0.read::<u32>(offset!(tcp_rcv_nxt))
+        self.tcp.read::<u64>(offset!(sk_flags)) & SOCK_DONE != 0
+            && self.tcp.read::<u32>(offset!(tcp_copied_seq))
+                == self.tcp.read::<u32>(offset!(tcp_rcv_nxt))
     }
 
     /// Both ends, and the network namespace.
     #[inline(always)]
     pub fn endpoints(self, ends: &mut Endpoints) {
-        if self.0.read::<u16>(offset!(sk_family)) == AF_INET6 {
-            self.0.read_into(offset!(sk_v6_rcv_saddr), &mut ends.local);
-            self.0.read_into(offset!(sk_v6_daddr), &mut ends.remote);
+        if self.tcp.read::<u16>(offset!(sk_family)) == AF_INET6 {
+            self.tcp
+                .read_into(offset!(sk_v6_rcv_saddr), &mut ends.local);
+            self.tcp.read_into(offset!(sk_v6_daddr), &mut ends.remote);
         } else {
-            write_v4_mapped(&mut ends.local, self.0.read(offset!(sk_rcv_saddr)));
-            write_v4_mapped(&mut ends.remote, self.0.read(offset!(sk_daddr)));
+            write_v4_mapped(&mut ends.local, self.tcp.read(offset!(sk_rcv_saddr)));
+            write_v4_mapped(&mut ends.remote, self.tcp.read(offset!(sk_daddr)));
         }
-        ends.local_port = u16::from_be(self.0.read(offset!(inet_sport)));
-        ends.remote_port = u16::from_be(self.0.read(offset!(sk_dport)));
-        ends.netns = match self.0.follow(offset!(sk_net)) {
+        ends.local_port = u16::from_be(self.tcp.read(offset!(inet_sport)));
+        ends.remote_port = u16::from_be(self.tcp.read(offset!(sk_dport)));
+        ends.netns = match self.tcp.follow(offset!(sk_net)) {
             Some(net) => net.read(offset!(net_inum)),
             None => 0,
         };
@@ -167,14 +185,14 @@ impl Sock {
     /// `SS_CONNECTING`; that its peer acknowledged the SYN says the same. disconnect() clears both.
     #[inline(always)]
     fn was_connected(self) -> bool {
-        self.0.read::<u16>(offset!(sk_dport)) != 0
+        self.tcp.read::<u16>(offset!(sk_dport)) != 0
             && (self.socket_state() == SS_CONNECTED
-                || self.0.read::<u64>(offset!(tcp_bytes_acked)) > 0)
+                || self.tcp.read::<u64>(offset!(tcp_bytes_acked)) > 0)
     }
 
     #[inline(always)]
     fn socket_state(self) -> u8 {
-        match self.0.follow(offset!(sk_socket)) {
+        match self.outer.follow(offset!(sk_socket)) {
             Some(socket) => socket.read::<u32>(offset!(socket_state)) as u8,
             None => 0,
         }
@@ -182,27 +200,28 @@ impl Sock {
 
     #[inline(always)]
     fn unread(self) -> u32 {
-        let rcv_nxt: u32 = self.0.read(offset!(tcp_rcv_nxt));
-        rcv_nxt.wrapping_sub(self.0.read(offset!(tcp_copied_seq)))
+        let rcv_nxt: u32 = self.tcp.read(offset!(tcp_rcv_nxt));
+        rcv_nxt.wrapping_sub(self.tcp.read(offset!(tcp_copied_seq)))
     }
 
     #[inline(always)]
     fn receive_window(self) -> u32 {
         let right_edge = self
-            .0
+            .tcp
             .read::<u32>(offset!(tcp_rcv_wup))
-            .wrapping_add(self.0.read(offset!(tcp_rcv_wnd)));
-        let left = right_edge.wrapping_sub(self.0.read(offset!(tcp_rcv_nxt))) as i32;
+            .wrapping_add(self.tcp.read(offset!(tcp_rcv_wnd)));
+        let left = right_edge.wrapping_sub(self.tcp.read(offset!(tcp_rcv_nxt))) as i32;
         if left > 0 { left as u32 } else { 0 }
     }
 
     /// Fills in everything that user space judges by, but the inode number.
     #[inline(always)]
     pub fn describe(self, socket: &mut Socket) {
-        let sock = self.0;
+        let sock = self.tcp;
         let now = jiffies();
         socket.address = sock.0;
-        socket.bytes_acked = sock.read(offset!(tcp_bytes_acked));
+        // Microseconds in the kernel.
+        socket.last_event_at = sock.read::<u64>(offset!(tcp_mstamp)) * 1000;
         self.endpoints(&mut socket.ends);
         socket.copied_seq = sock.read(offset!(tcp_copied_seq));
         socket.rcv_nxt = sock.read(offset!(tcp_rcv_nxt));
@@ -214,10 +233,12 @@ impl Sock {
         socket.last_sent_jiffies = now.wrapping_sub(sock.read(offset!(tcp_lsndtime)));
         socket.accept_queue = sock.read(offset!(sk_ack_backlog));
         socket.backlog = sock.read(offset!(sk_max_ack_backlog));
-        socket.error = sock.read(offset!(sk_err));
+        socket.error = self.error();
         socket.state = self.state();
-        socket.fin_received = (sock.read::<u64>(offset!(sk_flags)) & SOCK_DONE != 0) as u8;
-        let owner = sock.follow(offset!(sk_socket));
+        socket.fin_received = (socket.state == tcp_state::CLOSE_WAIT
+            || sock.read::<u64>(offset!(sk_flags)) & SOCK_DONE != 0)
+            as u8;
+        let owner = self.outer.follow(offset!(sk_socket));
         socket.has_socket = owner.is_some() as u8;
         socket.socket_state = self.socket_state();
         let file = owner.and_then(|owner| owner.follow(offset!(socket_file)));

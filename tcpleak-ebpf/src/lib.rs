@@ -107,7 +107,10 @@ pub struct Connection {
     /// One of [`birth`].
     pub birth: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+    /// The error (errno) with which the connection ended, as it was then: the program may fetch it,
+    /// which clears it.
+    pub end_error: u16,
 }
 
 /// A socket as a survey finds it.
@@ -118,8 +121,8 @@ pub struct Socket {
     pub address: u64,
     /// Inode number of the socket's file; zero when it has none.
     pub inode: u64,
-    /// Bytes the peer has acknowledged, the SYN included.
-    pub bytes_acked: u64,
+    /// When a packet or a timer last had the kernel look at the connection.
+    pub last_event_at: u64,
     /// The ends.
     pub ends: Endpoints,
     /// Next byte that a read returns.
@@ -256,12 +259,11 @@ pub struct Offsets {
     pub tcp_rcv_wup: u32,
     pub tcp_bytes_acked: u32,
     pub tcp_rcv_tstamp: u32,
+    pub tcp_mstamp: u32,
     pub tcp_lsndtime: u32,
     pub icsk_lrcvtime: u32,
     /// Zero when the kernel has no MPTCP: a subflow pointer is never at the start of a sock.
     pub mptcp_first: u32,
-    /// Position of the return value among the arguments of fexit `inet_csk_accept`.
-    pub accept_return: u32,
 }
 
 impl Offsets {

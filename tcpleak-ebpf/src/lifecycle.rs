@@ -64,7 +64,10 @@ pub fn state_changed(context: &impl EbpfContext, sock: Address, from: i32, to: i
         Event::PeerGone => peer_gone(context, sock),
         // Nobody is left to leak an orphan.
         Event::Ended if sock.is_orphaned() => {}
-        Event::Ended => peer_gone(context, sock),
+        Event::Ended => {
+            peer_gone(context, sock);
+            ended(sock);
+        }
         Event::Closed => closed(sock),
     }
 }
@@ -157,6 +160,14 @@ fn peer_gone(context: &impl EbpfContext, sock: Sock) {
                 keep(context, sock, record);
             }
         }
+    }
+}
+
+/// The error is kept as it is now: the program may fetch it, which clears it.
+fn ended(sock: Sock) {
+    if let Some(record) = CONNECTIONS.get_ptr_mut(sock.key()) {
+        // SAFETY: as in `accepted`.
+        unsafe { (*record).end_error = sock.error().unsigned_abs() as u16 };
     }
 }
 

@@ -18,7 +18,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fexit, kretprobe, tracepoint},
     programs::{BtfTracePointContext, FExitContext, RetProbeContext, TracePointContext},
 };
-use kernel::{Address, Sock, offset, sock_of_descriptor};
+use kernel::{Address, Sock, sock_of_descriptor};
 use path::Capture;
 
 /// Any TCP state change; best form: BTF raw tracepoint.
@@ -55,14 +55,12 @@ fn tcp_destroy_sock_classic(context: TracePointContext) -> i32 {
     0
 }
 
-/// accept(); best form: the exit of the kernel function, whose parameters changed in 6.10.
+/// accept(); best form: the exit of the kernel function.
 #[fexit(function = "inet_csk_accept")]
 fn inet_csk_accept(context: FExitContext) -> i32 {
-    let returned: u64 = match offset!(accept_return) {
-        2 => context.arg(2),
-        _ => context.arg(4),
-    };
-    if let Some(sock) = Sock::checked(Address(returned)) {
+    if let Ok(returned) = context.ret()
+        && let Some(sock) = Sock::checked(Address(returned))
+    {
         lifecycle::accepted(&context, sock);
     }
     0

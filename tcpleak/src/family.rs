@@ -89,12 +89,13 @@ impl Family {
             .is_some_and(|at| now.saturating_sub(at) <= ACTIVE)
     }
 
-    /// Whether more siblings have lost their peer than in the first half of the watch. Needs two
-    /// surveys; before that nothing is known to grow.
+    /// Whether clearly more siblings have lost their peer than in the first half of the watch: by two
+    /// at least, and by a quarter, because a pool is now and then a little fuller than ever before.
+    /// Needs two surveys; before that nothing is known to grow.
     pub fn grows(&self) -> bool {
         let (first, second) = self.counts.split_at(self.counts.len() / 2);
         match (first.iter().max(), second.iter().max()) {
-            (Some(first), Some(second)) => second > first,
+            (Some(first), Some(second)) => *second > first + (first / 4).max(1),
             _ => false,
         }
     }
@@ -138,8 +139,13 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_that_is_a_little_fuller_than_before_does_not_grow() {
+        assert!(!family([2, 2, 2, 3, 3, 3]).grows());
+    }
+
+    #[test]
     fn a_slow_rise_over_a_long_watch_is_growth() {
-        assert!(family((0..1000).map(|survey| 5 + survey / 400)).grows());
+        assert!(family((0..1000).map(|survey| 5 + survey / 100)).grows());
     }
 
     #[test]

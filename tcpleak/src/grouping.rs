@@ -58,6 +58,7 @@ struct Key {
     cgroup: Option<String>,
     verdict: Verdict,
     leak: bool,
+    netns: u32,
     endpoint: SocketAddr,
     origin: Option<CodePath>,
 }
@@ -197,6 +198,7 @@ fn key(case: &Case<'_>, context: &Context<'_>) -> Key {
         cgroup: information.and_then(|information| information.cgroup.clone()),
         verdict: case.judgement.verdict,
         leak: case.judgement.leak,
+        netns: case.connection.socket.netns,
         endpoint: case.endpoint,
         origin: origin(case, context.paths),
     }

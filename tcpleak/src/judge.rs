@@ -122,7 +122,9 @@ pub fn judge(tracker: &Tracker, connection: &Connection, rules: Rules) -> Option
     }
     Some(Judgement {
         verdict,
-        leak: verdict.is_leak() && age.at_least >= rules.min_age,
+        leak: verdict.is_leak()
+            && age.at_least >= rules.min_age
+            && is_settled(tracker, connection, verdict, rules),
         age,
         evidence,
         qualifiers,
@@ -212,6 +214,27 @@ impl Evidence {
     }
 }
 
+/// Whether a verdict that another survey may overturn has stood for two. What the first survey of all
+/// finds is told at once, unless data was sent lately.
+fn is_settled(tracker: &Tracker, connection: &Connection, verdict: Verdict, rules: Rules) -> bool {
+    let by_movement = matches!(
+        verdict,
+        Verdict::ReaderStuck | Verdict::EofIgnored | Verdict::EofConsumed | Verdict::EofUnread
+    );
+    !rules.watching
+        || !by_movement
+        || connection.times_gone > 1
+        || (tracker.surveys() == 1 && !has_sent_lately(connection, tracker.now(), rules))
+}
+
+/// Whether data was sent after the FIN, as far as one survey can tell, and not long ago.
+fn has_sent_lately(connection: &Connection, now: Duration, rules: Rules) -> bool {
+    let since_sent = connection.socket.since_sent;
+    connection.socket.state == State::CloseWait
+        && now.saturating_sub(since_sent) > connection.gone.earliest
+        && since_sent < patience(rules)
+}
+
 /// How long a half-closed connection that stopped moving still counts as in use.
 fn patience(rules: Rules) -> Duration {
     rules.min_age.max(Duration::from_secs(1))
@@ -250,11 +273,14 @@ fn end(connection: &Connection) -> End {
     let socket = &connection.socket;
     // Of a connection that was open before the tracer it is not known whether it was shut down here;
     // then a pending error tells, which a RST leaves behind.
-    let may_be_shut_down = connection
-        .record
-        .as_ref()
-        .is_none_or(|record| record.closed_at.is_some() || record.opened_at.is_none());
-    match (socket.fin_received, socket.error) {
+    let record = connection.record.as_ref();
+    let may_be_shut_down =
+        record.is_none_or(|record| record.closed_at.is_some() || record.opened_at.is_none());
+    let error = record.map_or(0, |record| record.end_error);
+    match (
+        socket.fin_received,
+        if error != 0 { error } else { socket.error },
+    ) {
         (_, ETIMEDOUT) => End::TimedOut,
         (false, _) => End::Reset,
         (true, 0) if may_be_shut_down => End::ShutDownInOrder,
@@ -282,8 +308,7 @@ fn qualifiers(
         qualifiers.push(Qualifier::HeldWithoutDescriptor);
     }
     if !rules.watching {
-        let sent_at = now.saturating_sub(connection.socket.since_sent);
-        if connection.socket.state == State::CloseWait && sent_at > connection.gone.latest {
+        if has_sent_lately(connection, now, rules) {
             qualifiers.push(Qualifier::RecentlySent);
         }
         if verdict == Verdict::EofUnread {

@@ -162,7 +162,7 @@ async fn resolve(
 
 fn slowed_down(pause: Duration) -> String {
     format!(
-        "Surveys are {:.0} seconds apart, because one takes long on this host and tcpleak spends at most a fiftieth of the time on them.",
+        "Surveys are {:.1} seconds apart, because one takes long on this host and tcpleak spends at most a fiftieth of the time on them.",
         pause.as_secs_f64()
     )
 }

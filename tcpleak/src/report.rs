@@ -76,7 +76,8 @@ pub struct Group {
     pub leak: bool,
     /// What else is true of the group.
     pub qualifiers: Vec<Qualifier>,
-    /// The program: of the processes that hold the connections, the one that holds most.
+    /// The program that the connections are put down to: the process that holds most of them, or
+    /// the opener when no process holds them.
     pub process: Process,
     /// Every process of the group.
     pub pids: Vec<u32>,
@@ -234,7 +235,7 @@ impl Qualifier {
 /// A program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Process {
-    /// Process id; null when no process holds the connections.
+    /// Process id; null when neither a holder nor the opener is known.
     pub pid: Option<u32>,
     /// Name of the process.
     pub comm: String,

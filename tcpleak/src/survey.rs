@@ -90,6 +90,8 @@ pub struct Socket {
     pub since_data: Duration,
     /// Time since data was last sent.
     pub since_sent: Duration,
+    /// When a packet or a timer last had the kernel look at the connection.
+    pub last_event_at: Duration,
     /// Listening socket: connections that wait for accept().
     pub accept_queue: u32,
     /// Listening socket: the most that may wait.
@@ -197,6 +199,8 @@ pub struct Record {
     pub eof_read_at: Option<Duration>,
     /// The local FIN.
     pub closed_at: Option<Duration>,
+    /// The error (errno) with which the connection ended; zero when there was none.
+    pub end_error: i32,
     /// Fingerprint of the code path that opened it.
     pub origin: Option<u64>,
     /// Who opened it.

@@ -57,6 +57,8 @@ pub struct Connection {
     pub unread_since: Duration,
     /// Where the surveys count it among its siblings.
     pub family: FamilyKey,
+    /// Surveys that have found it with its peer gone.
+    pub times_gone: u64,
     survey: u64,
 }
 
@@ -170,6 +172,7 @@ impl Tracker {
             read_at: None,
             unread_since: now,
             family: family.clone(),
+            times_gone: 0,
             survey: 0,
         });
         let before = &connection.socket;
@@ -196,6 +199,7 @@ impl Tracker {
                 true => connection.gone.narrowed(bounds),
                 false => bounds,
             };
+            connection.times_gone += 1;
             self.families.count_gone(&family);
         }
         connection.socket = seen.socket;
@@ -341,7 +345,8 @@ fn listens_for(listener: &Socket, socket: &Socket) -> bool {
 /// The bounds that one survey sets to the moment at which the peer went away.
 ///
 /// A FIN came with or after the last data and is itself the last thing acknowledged, unless
-/// keepalive answers followed it. A RST acknowledges nothing: it came after the last acknowledgement.
+/// keepalive answers followed it. A RST acknowledges nothing: it came after the last acknowledgement,
+/// and it was the last event of the connection.
 fn bounds(seen: &Seen, now: Duration) -> Gone {
     let record = seen.record.as_ref();
     if let Some(exact) = record.and_then(|record| record.peer_gone_at) {
@@ -355,7 +360,8 @@ fn bounds(seen: &Seen, now: Duration) -> Gone {
     let last_ack = before_now(seen.socket.since_ack);
     let (earliest, latest) = match seen.socket.fin_received {
         true => (before_now(seen.socket.since_data), last_ack),
-        false => (last_ack, now),
+        // The kernel has not looked at a dead connection since.
+        false => (last_ack, seen.socket.last_event_at.min(now)),
     };
     Gone {
         earliest: earliest.min(latest),

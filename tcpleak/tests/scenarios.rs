@@ -133,6 +133,8 @@ struct Scene {
     last_data: String,
     #[serde(default = "long_ago")]
     last_sent: String,
+    #[serde(default = "long_ago")]
+    last_event: String,
     /// Address of the sock; by default from the name.
     address: Option<u64>,
     record: Option<Known>,
@@ -146,6 +148,8 @@ struct Known {
     peer_gone_at: Option<String>,
     eof_read_at: Option<String>,
     closed_at: Option<String>,
+    #[serde(default)]
+    end_error: i32,
     origin: Option<u64>,
     /// `comm/pid` or `comm/pid/tid`
     opener: Option<String>,
@@ -427,6 +431,7 @@ impl Scene {
             since_ack: since(&self.last_ack),
             since_data: since(&self.last_data),
             since_sent: since(&self.last_sent),
+            last_event_at: time(&self.last_event),
             accept_queue: self.accept_queue,
             backlog: self.backlog,
             error: self.error,
@@ -463,6 +468,7 @@ impl Known {
             peer_gone_at: moment(&self.peer_gone_at),
             eof_read_at: moment(&self.eof_read_at),
             closed_at: moment(&self.closed_at),
+            end_error: self.end_error,
             origin: self.origin,
             opener: self.opener.as_deref().map(task),
         }

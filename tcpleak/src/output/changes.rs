@@ -93,6 +93,7 @@ struct Place<'a> {
     program: &'a str,
     cgroup: Option<&'a str>,
     verdict: Verdict,
+    netns: u32,
     endpoint: &'a str,
 }
 
@@ -104,6 +105,7 @@ impl<'a> Identity<'a> {
                 program: process.exe.as_ref().unwrap_or(&process.comm),
                 cgroup: process.cgroup.as_deref(),
                 verdict: group.verdict,
+                netns: process.netns,
                 endpoint: &group.endpoint,
             },
             leak: group.leak,

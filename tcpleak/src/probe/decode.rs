@@ -62,6 +62,7 @@ fn socket(socket: &wire::Socket, tick: Duration) -> Option<Socket> {
         since_ack: tick.saturating_mul(socket.last_ack_jiffies),
         since_data: tick.saturating_mul(socket.last_data_jiffies),
         since_sent: tick.saturating_mul(socket.last_sent_jiffies),
+        last_event_at: Duration::from_nanos(socket.last_event_at),
         accept_queue: socket.accept_queue,
         backlog: socket.backlog,
         error: socket.error.saturating_abs(),
@@ -85,6 +86,7 @@ fn connection(record: &wire::Connection) -> Option<Record> {
         peer_gone_at: moment(record.peer_gone_at),
         eof_read_at: moment(record.eof_read_at),
         closed_at: moment(record.closed_at),
+        end_error: i32::from(record.end_error),
         origin: (record.origin != 0).then_some(record.origin),
         opener: task(&record.opener),
     })

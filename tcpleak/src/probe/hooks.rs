@@ -377,8 +377,11 @@ fn shorten(words: &str) -> String {
         .unwrap_or_default()
         .trim()
         .trim_end_matches('.');
-    let statistics =
-        |line: &str| line.starts_with("processed ") || line.starts_with("verification time");
+    let statistics = |line: &str| {
+        ["processed ", "verification time", "stack depth"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
     let last = log
         .lines()
         .map(str::trim)

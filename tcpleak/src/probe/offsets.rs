@@ -78,20 +78,11 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         tcp_rcv_wup: tcp("rcv_wup")?,
         tcp_bytes_acked: tcp("bytes_acked")?,
         tcp_rcv_tstamp: tcp("rcv_tstamp")?,
+        tcp_mstamp: tcp("tcp_mstamp")?,
         tcp_lsndtime: tcp("lsndtime")?,
         icsk_lrcvtime: types.offset_of("inet_connection_sock", "icsk_ack.lrcvtime")?,
         mptcp_first: types.offset_of("mptcp_sock", "first").unwrap_or_default(),
-        accept_return: accept_return(types),
     })
-}
-
-/// fexit sees the return value after the parameters, of which `inet_csk_accept` has four, and two
-/// since 6.10.
-fn accept_return(types: &Btf) -> u32 {
-    match types.parameters_of("inet_csk_accept") {
-        Ok(2) => 2,
-        _ => 4,
-    }
 }
 
 #[cfg(test)]

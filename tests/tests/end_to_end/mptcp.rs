@@ -47,19 +47,6 @@ fn tcp_connections_that_nobody_accepted_are_blamed_on_the_mptcp_listener() {
 }
 
 #[test]
-fn mptcp_connections_that_nobody_accepted_are_blamed_on_the_mptcp_listener() {
-    let listener = Fixture::start(&["listen-mptcp", "127.0.0.1:0"]);
-    let mut tracer = Tracer::of(&listener);
-    for _ in 0..3 {
-        drop(visit_over_mptcp(listener.address()));
-    }
-
-    let leak = tracer.wait_for_leak_of(3);
-    assert_eq!(leak["verdict"], "not-accepted");
-    assert_eq!(leak["process"]["pid"], listener.pid());
-}
-
-#[test]
 fn a_tcp_connection_that_an_mptcp_server_forgets_is_found() {
     let mut server = Fixture::start(&["accept-mptcp", "127.0.0.1:0", "1"]);
     let mut tracer = Tracer::of(&server);

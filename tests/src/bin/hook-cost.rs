@@ -27,7 +27,9 @@ const STARTS: usize = 11;
 const CONNECTIONS: usize = 20_000;
 
 fn main() -> anyhow::Result<()> {
-    let tcpleak = std::env::args().nth(1).context("usage: hook-cost PATH-OF-TCPLEAK")?;
+    let tcpleak = std::env::args()
+        .nth(1)
+        .context("usage: hook-cost PATH-OF-TCPLEAK")?;
     let starts = time_starts(&tcpleak)?;
     println!(
         "start to first report   median {} ms of {STARTS} (fastest {}, slowest {})",
@@ -68,7 +70,10 @@ fn started(tcpleak: &str) -> anyhow::Result<(Child, BufReader<ChildStdout>)> {
     let mut lines = BufReader::new(child.stdout.take().context("no standard output")?);
     let mut first = String::new();
     lines.read_line(&mut first)?;
-    ensure!(!first.is_empty(), "tcpleak ended without a report; is this root?");
+    ensure!(
+        !first.is_empty(),
+        "tcpleak ended without a report; is this root?"
+    );
     Ok((child, lines))
 }
 
@@ -95,7 +100,9 @@ fn work() -> anyhow::Result<()> {
         connection.write_all(b"question")?;
         connection.read_to_end(&mut Vec::new())?;
     }
-    server.join().map_err(|_| anyhow::anyhow!("the server failed"))??;
+    server
+        .join()
+        .map_err(|_| anyhow::anyhow!("the server failed"))??;
     Ok(())
 }
 
@@ -110,13 +117,24 @@ struct Cost {
 fn costs(pid: u32) -> anyhow::Result<BTreeMap<String, Cost>> {
     let names: BTreeMap<u32, String> = loaded_programs()
         .filter_map(Result::ok)
-        .map(|program| (program.id(), String::from_utf8_lossy(program.name()).into_owned()))
+        .map(|program| {
+            (
+                program.id(),
+                String::from_utf8_lossy(program.name()).into_owned(),
+            )
+        })
         .collect();
     let mut costs = BTreeMap::new();
     for entry in fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fdinfo"))? {
-        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        let Ok(text) = fs::read_to_string(entry?.path()) else {
+            continue;
+        };
         let field = |name: &str| -> Option<u64> {
-            text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+            text.lines()
+                .find_map(|line| line.strip_prefix(name))?
+                .trim()
+                .parse()
+                .ok()
         };
         let (Some(id), Some(nanoseconds), Some(runs)) =
             (field("prog_id:"), field("run_time_ns:"), field("run_cnt:"))
@@ -131,20 +149,33 @@ fn costs(pid: u32) -> anyhow::Result<BTreeMap<String, Cost>> {
 }
 
 fn print(before: &BTreeMap<String, Cost>, after: &BTreeMap<String, Cost>) {
-    println!("\n{:<18} {:>12} {:>9} {:>16}", "program", "runs", "ns/run", "ns/connection");
+    println!(
+        "\n{:<18} {:>12} {:>9} {:>16}",
+        "program", "runs", "ns/run", "ns/connection"
+    );
     let mut total = 0;
     for (name, after) in after {
         let before = before.get(name).copied().unwrap_or_default();
-        let (runs, spent) = (after.runs - before.runs, after.nanoseconds - before.nanoseconds);
+        let (runs, spent) = (
+            after.runs - before.runs,
+            after.nanoseconds - before.nanoseconds,
+        );
         if runs == 0 {
             continue;
         }
         let of_connections = !name.starts_with("survey");
         total += if of_connections { spent } else { 0 };
-        let share = if of_connections { (spent / CONNECTIONS as u64).to_string() } else { "-".into() };
+        let share = if of_connections {
+            (spent / CONNECTIONS as u64).to_string()
+        } else {
+            "-".into()
+        };
         println!("{name:<18} {runs:>12} {:>9} {share:>16}", spent / runs);
     }
-    println!("\n{} ns for both ends of one connection, all programs", total / CONNECTIONS as u64);
+    println!(
+        "\n{} ns for both ends of one connection, all programs",
+        total / CONNECTIONS as u64
+    );
 }
 
 /// The kernel's accounting of programs; switched back when dropped.
@@ -154,7 +185,8 @@ struct Accounting {
 
 impl Accounting {
     fn start() -> anyhow::Result<Self> {
-        let before = fs::read_to_string(SWITCH).with_context(|| format!("{SWITCH} cannot be read"))?;
+        let before =
+            fs::read_to_string(SWITCH).with_context(|| format!("{SWITCH} cannot be read"))?;
         fs::write(SWITCH, "1").with_context(|| format!("{SWITCH} cannot be set; run as root"))?;
         Ok(Self { before })
     }
@@ -163,7 +195,10 @@ impl Accounting {
 impl Drop for Accounting {
     fn drop(&mut self) {
         if let Err(error) = fs::write(SWITCH, self.before.trim()) {
-            eprintln!("{SWITCH} could not be set back to {}: {error}", self.before.trim());
+            eprintln!(
+                "{SWITCH} could not be set back to {}: {error}",
+                self.before.trim()
+            );
         }
     }
 }

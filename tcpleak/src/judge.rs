@@ -214,17 +214,20 @@ impl Evidence {
     }
 }
 
-/// Whether a verdict that another survey may overturn has stood for two. What the first survey of all
-/// finds is told at once, unless data was sent lately.
+/// Whether a verdict that another survey may overturn has stood long enough. A half-close in use shows
+/// itself at the second survey; a pool at the third, because only a process that holds a connection
+/// without a peer has its healthy ones surveyed, and these must be seen twice to be seen moving. What
+/// the first survey of all finds is told at once, unless data was sent lately.
 fn is_settled(tracker: &Tracker, connection: &Connection, verdict: Verdict, rules: Rules) -> bool {
-    let by_movement = matches!(
-        verdict,
-        Verdict::ReaderStuck | Verdict::EofIgnored | Verdict::EofConsumed | Verdict::EofUnread
-    );
+    let needed = match verdict {
+        Verdict::EofUnread => 3,
+        Verdict::ReaderStuck | Verdict::EofIgnored | Verdict::EofConsumed => 2,
+        _ => 0,
+    };
     !rules.watching
-        || !by_movement
-        || connection.times_gone > 1
-        || (tracker.surveys() == 1 && !has_sent_lately(connection, tracker.now(), rules))
+        || connection.times_gone >= needed
+        || (tracker.surveys() == connection.times_gone
+            && !has_sent_lately(connection, tracker.now(), rules))
 }
 
 /// Whether data was sent after the FIN, as far as one survey can tell, and not long ago.

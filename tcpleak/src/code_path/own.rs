@@ -254,7 +254,7 @@ mod tests {
         assert!(!in_main("runtime.goexit.abi0", ""));
         assert!(!in_main(
             "gorm.io/gorm.Open",
-            "/root/go/pkg/mod/gorm.io/gorm@v1.25.0/gorm.go"
+            "/home/dev/go/pkg/mod/gorm.io/gorm@v1.25.0/gorm.go"
         ));
         assert!(!in_main("sort.Sort", "/usr/local/go/src/runtime/sort.go"));
         assert!(!in_main("sort.Sort", "/usr/lib/go-1.22/src/sort/sort.go"));

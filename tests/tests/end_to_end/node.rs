@@ -10,14 +10,9 @@ const net = require("net");
 const [port] = process.argv.slice(1).map(Number);
 process.stdin.on("end", () => process.exit());
 process.stdin.once("data", () => {
-  const sockets = [0, 1, 2].map(() => net.connect({ port, host: "127.0.0.1", allowHalfOpen: true }));
-  let ended = 0;
-  for (const socket of sockets) {
-    socket.resume();
-    socket.on("end", () => {
-      if (++ended === 3) console.log("fds", sockets.map((socket) => socket._handle.fd).join(","));
-    });
-  }
+  const socket = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  socket.resume();
+  socket.on("end", () => console.log("fds", socket._handle.fd));
 });
 console.log("pid", process.pid);
 "#;
@@ -45,11 +40,12 @@ fn a_node_program_that_never_ends_its_half_is_found() {
     let mut client = start(NEVER_ENDS, &server.port());
     let mut tracer = Tracer::of(&client);
     client.tell();
-    server.hang_up_on(3);
-    let mut fds = client.facts().list::<u32>("fds");
-    fds.sort_unstable();
+    server.hang_up_on(1);
+    let fds = client.facts().list::<u32>("fds");
 
-    let leak = tracer.wait_for_leak_of(3);
+    // One connection: by frame pointers, which Node.js does not keep everywhere, the same call can
+    // have two code paths and so make two groups.
+    let leak = tracer.wait_for_leak_of(1);
     // Which of the two it is depends on whether reads are traced.
     let verdict = leak["verdict"].as_str();
     assert!(

@@ -24,7 +24,6 @@ pub struct Btf {
     types: Types,
     /// Structures, unions and names for them; of several with one name, the first.
     structures: HashMap<Box<str>, u32>,
-    functions: HashMap<Box<str>, u32>,
 }
 
 /// A member, as found by its name.
@@ -43,7 +42,6 @@ impl Btf {
     pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         let types = Types::parse(bytes)?;
         let mut structures = HashMap::new();
-        let mut functions = HashMap::new();
         let mut typedefs = Vec::new();
         for id in types.ids() {
             let found = types.type_at(id)?;
@@ -54,9 +52,6 @@ impl Btf {
                 kind::STRUCT | kind::UNION => {
                     structures.entry(name.into()).or_insert(id);
                 }
-                kind::FUNC => {
-                    functions.entry(name.into()).or_insert(id);
-                }
                 kind::TYPEDEF => typedefs.push((name, id)),
                 _ => {}
             }
@@ -65,11 +60,7 @@ impl Btf {
         for (name, id) in typedefs {
             structures.entry(name.into()).or_insert(id);
         }
-        Ok(Self {
-            types,
-            structures,
-            functions,
-        })
+        Ok(Self { types, structures })
     }
 
     /// Distance in bytes from the start of `structure` to a member.
@@ -87,32 +78,6 @@ impl Btf {
     pub fn member_size(&self, structure: &str, path: &str) -> Result<u32, BtfError> {
         let (_, type_id) = self.locate(structure, path)?;
         self.size(type_id)
-    }
-
-    /// Size in bytes of a structure, a union or a name for one.
-    pub fn size_of(&self, structure: &str) -> Result<u32, BtfError> {
-        Ok(self.structure(structure)?.size_or_type)
-    }
-
-    /// Number of parameters of a kernel function, the `...` of a variadic one not counted.
-    pub fn parameters_of(&self, function: &str) -> Result<usize, BtfError> {
-        let missing = || BtfError::NoFunction(function.to_owned());
-        let id = *self.functions.get(function).ok_or_else(missing)?;
-        let prototype = self.types.type_at(self.types.type_at(id)?.size_or_type)?;
-        if prototype.kind != kind::FUNC_PROTO {
-            return Err(BtfError::Damaged("a function has no prototype"));
-        }
-        let Some(last) = prototype.count.checked_sub(1) else {
-            return Ok(0);
-        };
-        // A last parameter without a type stands for the `...`.
-        let variadic = self.types.word(prototype.data + 8 * last + 4)? == 0;
-        Ok(if variadic { last } else { prototype.count })
-    }
-
-    /// Whether the kernel describes this function: one that was inlined everywhere is not there.
-    pub fn has_function(&self, function: &str) -> bool {
-        self.functions.contains_key(function)
     }
 
     fn structure(&self, name: &str) -> Result<Type, BtfError> {

@@ -26,20 +26,6 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(printable)
 }
 
-/// Text from bytes of any kind: what is valid UTF-8 is kept, every other byte becomes `\xff`.
-///
-/// The result may still hold hostile characters. They are data, and the outputs escape them.
-pub fn from_bytes(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
 /// Whether a terminal would obey the character, or not show it where it stands: control characters
 /// (C0, DEL, C1), line separators, bidirectional controls, and other characters without a shape.
 pub fn is_hostile(character: char) -> bool {
@@ -98,12 +84,5 @@ mod tests {
         assert_eq!(plain("ssh\u{200b}d"), "ssh\\u{200b}d");
         assert_eq!(plain("\u{2066}x\u{2069}"), "\\u{2066}x\\u{2069}");
         assert_eq!(plain("two\u{2028}lines"), "two\\u{2028}lines");
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_stay_visible() {
-        assert_eq!(from_bytes(b"worker-\xff\xfe1"), "worker-\\xff\\xfe1");
-        assert_eq!(from_bytes("grün".as_bytes()), "grün");
-        assert_eq!(from_bytes(b"cut \xe2\x82"), "cut \\xe2\\x82");
     }
 }

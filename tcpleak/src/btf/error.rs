@@ -59,7 +59,17 @@ pub enum BtfError {
         /// The part of the path that is a bit-field.
         member: String,
     },
-    /// The kernel has no such function, or it was inlined everywhere.
-    #[error("this kernel's type information (BTF) has no function `{0}`; use another hook")]
-    NoFunction(String),
+    /// The member is not of the size that is read.
+    #[error(
+        "`{member}` of the kernel's structure `{structure}` has {size} bytes, which this tcpleak does \
+         not read; report it with the output of uname -r"
+    )]
+    Size {
+        /// The structure that was asked for.
+        structure: String,
+        /// The path to the member.
+        member: String,
+        /// Its size in bytes.
+        size: u32,
+    },
 }

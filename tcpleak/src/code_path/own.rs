@@ -277,7 +277,7 @@ mod tests {
         assert!(!in_main("start_thread", ""));
         assert!(!in_main("connect", ""));
         let registry =
-            "/usr/local/cargo/registry/src/index.crates.io-1949cf8c6b5b557f/rare-1.0.0/src/lib.rs";
+            "/usr/local/cargo/registry/src/mirror-1949cf8c6b5b557f/rare-1.0.0/src/lib.rs";
         assert!(!in_main("rare::open", registry));
         assert!(!in_main(
             "call_once<F>",

@@ -25,64 +25,88 @@ pub fn resolve(types: &Btf) -> Result<Offsets, ProbeError> {
     })
 }
 
+/// Sizes of the members, in bytes: the programs read as much.
+const BYTE: u32 = 1;
+const SHORT: u32 = 2;
+const WORD: u32 = 4;
+const LONG: u32 = 8;
+const IPV6_ADDRESS: u32 = 16;
+const NAME: u32 = 16;
+
 fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
-    let task = |member: &str| types.offset_of("task_struct", member);
+    let of = |structure: &str, member: &str, size: u32| member_of(types, structure, member, size);
+    let task = |member: &str, size: u32| of("task_struct", member, size);
     // `struct sock` begins with its `struct sock_common`.
-    let common = |member: &str| types.offset_of("sock_common", member);
-    let sock = |member: &str| types.offset_of("sock", member);
-    let tcp = |member: &str| types.offset_of("tcp_sock", member);
+    let common = |member: &str, size: u32| of("sock_common", member, size);
+    let sock = |member: &str, size: u32| of("sock", member, size);
+    let tcp = |member: &str, size: u32| of("tcp_sock", member, size);
     // Kernels without IPv6 have no IPv6 sockets whose addresses could be read.
-    let without_ipv6 = |member: &str| common(member).unwrap_or_default();
+    let without_ipv6 = |member: &str| common(member, IPV6_ADDRESS).unwrap_or_default();
     Ok(Offsets {
-        task_tgid: task("tgid")?,
-        task_pid: task("pid")?,
-        task_comm: task("comm")?,
-        task_flags: task("flags")?,
-        task_group_leader: task("group_leader")?,
+        task_tgid: task("tgid", WORD)?,
+        task_pid: task("pid", WORD)?,
+        task_comm: task("comm", NAME)?,
+        task_flags: task("flags", WORD)?,
+        task_group_leader: task("group_leader", LONG)?,
         // Renamed in 5.5.
-        task_start_boottime: task("start_boottime").or_else(|_| task("real_start_time"))?,
-        task_files: task("files")?,
-        files_fdt: types.offset_of("files_struct", "fdt")?,
-        fdtable_max_fds: types.offset_of("fdtable", "max_fds")?,
-        fdtable_fd: types.offset_of("fdtable", "fd")?,
-        file_inode: types.offset_of("file", "f_inode")?,
-        file_private_data: types.offset_of("file", "private_data")?,
-        inode_mode: types.offset_of("inode", "i_mode")?,
-        inode_ino: types.offset_of("inode", "i_ino")?,
-        socket_state: types.offset_of("socket", "state")?,
-        socket_file: types.offset_of("socket", "file")?,
-        socket_sk: types.offset_of("socket", "sk")?,
-        sk_family: common("skc_family")?,
-        sk_state: common("skc_state")?,
-        sk_dport: common("skc_dport")?,
-        sk_daddr: common("skc_daddr")?,
-        sk_rcv_saddr: common("skc_rcv_saddr")?,
+        task_start_boottime: task("start_boottime", LONG)
+            .or_else(|_| task("real_start_time", LONG))?,
+        task_files: task("files", LONG)?,
+        files_fdt: of("files_struct", "fdt", LONG)?,
+        fdtable_max_fds: of("fdtable", "max_fds", WORD)?,
+        fdtable_fd: of("fdtable", "fd", LONG)?,
+        file_inode: of("file", "f_inode", LONG)?,
+        file_private_data: of("file", "private_data", LONG)?,
+        inode_mode: of("inode", "i_mode", SHORT)?,
+        inode_ino: of("inode", "i_ino", LONG)?,
+        socket_state: of("socket", "state", WORD)?,
+        socket_file: of("socket", "file", LONG)?,
+        socket_sk: of("socket", "sk", LONG)?,
+        sk_family: common("skc_family", SHORT)?,
+        sk_state: common("skc_state", BYTE)?,
+        sk_dport: common("skc_dport", SHORT)?,
+        sk_daddr: common("skc_daddr", WORD)?,
+        sk_rcv_saddr: common("skc_rcv_saddr", WORD)?,
         sk_v6_daddr: without_ipv6("skc_v6_daddr"),
         sk_v6_rcv_saddr: without_ipv6("skc_v6_rcv_saddr"),
-        sk_net: common("skc_net")?,
-        net_inum: types.offset_of("net", "ns.inum")?,
-        sk_protocol: sock("sk_protocol")?,
-        sk_type: sock("sk_type")?,
+        sk_net: common("skc_net", LONG)?,
+        net_inum: of("net", "ns.inum", WORD)?,
+        sk_protocol: sock("sk_protocol", SHORT)?,
+        sk_type: sock("sk_type", SHORT)?,
         // The flags lie in `sock_common`, under a name that tells nothing.
-        sk_flags: common("skc_flags")?,
-        sk_err: sock("sk_err")?,
-        sk_socket: sock("sk_socket")?,
-        sk_ack_backlog: sock("sk_ack_backlog")?,
-        sk_max_ack_backlog: sock("sk_max_ack_backlog")?,
-        inet_sport: types.offset_of("inet_sock", "inet_sport")?,
-        tcp_copied_seq: tcp("copied_seq")?,
-        tcp_rcv_nxt: tcp("rcv_nxt")?,
-        tcp_write_seq: tcp("write_seq")?,
-        tcp_snd_una: tcp("snd_una")?,
-        tcp_rcv_wnd: tcp("rcv_wnd")?,
-        tcp_rcv_wup: tcp("rcv_wup")?,
-        tcp_bytes_acked: tcp("bytes_acked")?,
-        tcp_rcv_tstamp: tcp("rcv_tstamp")?,
-        tcp_mstamp: tcp("tcp_mstamp")?,
-        tcp_lsndtime: tcp("lsndtime")?,
-        icsk_lrcvtime: types.offset_of("inet_connection_sock", "icsk_ack.lrcvtime")?,
-        mptcp_first: types.offset_of("mptcp_sock", "first").unwrap_or_default(),
+        sk_flags: common("skc_flags", LONG)?,
+        sk_err: sock("sk_err", WORD)?,
+        sk_socket: sock("sk_socket", LONG)?,
+        sk_ack_backlog: sock("sk_ack_backlog", WORD)?,
+        sk_max_ack_backlog: sock("sk_max_ack_backlog", WORD)?,
+        inet_sport: of("inet_sock", "inet_sport", SHORT)?,
+        tcp_copied_seq: tcp("copied_seq", WORD)?,
+        tcp_rcv_nxt: tcp("rcv_nxt", WORD)?,
+        tcp_write_seq: tcp("write_seq", WORD)?,
+        tcp_snd_una: tcp("snd_una", WORD)?,
+        tcp_rcv_wnd: tcp("rcv_wnd", WORD)?,
+        tcp_rcv_wup: tcp("rcv_wup", WORD)?,
+        tcp_bytes_acked: tcp("bytes_acked", LONG)?,
+        tcp_rcv_tstamp: tcp("rcv_tstamp", WORD)?,
+        tcp_mstamp: tcp("tcp_mstamp", LONG)?,
+        tcp_lsndtime: tcp("lsndtime", WORD)?,
+        icsk_lrcvtime: of("inet_connection_sock", "icsk_ack.lrcvtime", WORD)?,
+        mptcp_first: of("mptcp_sock", "first", LONG).unwrap_or_default(),
     })
+}
+
+/// The offset of a member that has the size which the programs read.
+fn member_of(types: &Btf, structure: &str, member: &str, size: u32) -> Result<u32, BtfError> {
+    let found = types.member_size(structure, member)?;
+    if found != size {
+        let (structure, member) = (structure.to_owned(), member.to_owned());
+        return Err(BtfError::Size {
+            structure,
+            member,
+            size: found,
+        });
+    }
+    types.offset_of(structure, member)
 }
 
 #[cfg(test)]

@@ -191,7 +191,8 @@ impl Tracker {
         if read {
             connection.unread_since = now;
         }
-        if sent || read {
+        // The end of a handshake moves the numbers too, and is no use.
+        if (sent || read) && before.state == State::Established {
             self.families.used(&family, now);
         }
         if seen.socket.peer_gone() {
@@ -214,7 +215,12 @@ impl Tracker {
         let families = &mut self.families;
         self.connections.retain(|_, connection| {
             let present = connection.survey == surveys;
-            if !present {
+            // A connect() that failed has closed nothing.
+            let was_open = matches!(
+                connection.socket.state,
+                State::Established | State::CloseWait
+            );
+            if !present && was_open {
                 families.closed(&connection.family, now);
             }
             present

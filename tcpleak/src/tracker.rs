@@ -378,15 +378,17 @@ fn bounds(seen: &Seen, now: Duration) -> Gone {
 
 fn family_key(seen: &Seen, listeners: &[Listener]) -> FamilyKey {
     let record = seen.record.as_ref();
+    let birth = record.map_or(Birth::BeforeTracer, |record| record.birth);
     let opener = record
         .and_then(|record| record.opener.as_ref())
         .map(|task| task.process);
-    let passive = match record.map(|record| record.birth) {
-        None | Some(Birth::BeforeTracer) => listeners
+    let listener = match birth {
+        Birth::Connected => None,
+        _ => listeners
             .iter()
-            .any(|listener| listens_for(&listener.socket, &seen.socket)),
-        Some(birth) => birth.is_passive(),
+            .find(|listener| listens_for(&listener.socket, &seen.socket)),
     };
+    let passive = birth.is_passive() || listener.is_some();
     FamilyKey {
         process: seen
             .holders
@@ -394,20 +396,13 @@ fn family_key(seen: &Seen, listeners: &[Listener]) -> FamilyKey {
             .next()
             .map(|(process, _)| *process)
             .or(opener),
-        endpoint: if passive {
-            listening_end(seen, listeners)
-        } else {
-            seen.socket.remote
+        // The listener may be gone: then the local end tells where the connection came in.
+        endpoint: match listener {
+            Some(listener) => listener.socket.local,
+            None if passive => seen.socket.local,
+            None => seen.socket.remote,
         },
         passive,
         origin: record.and_then(|record| record.origin),
     }
-}
-
-/// Where a passive connection came in: the listener's address, else its own local one.
-fn listening_end(seen: &Seen, listeners: &[Listener]) -> SocketAddr {
-    listeners
-        .iter()
-        .find(|listener| listens_for(&listener.socket, &seen.socket))
-        .map_or(seen.socket.local, |listener| listener.socket.local)
 }

@@ -116,7 +116,8 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
 }
 
 fn open(output: &crate::cli::Output) -> anyhow::Result<Reporter> {
-    Reporter::open(output.format, output.output.as_deref()).context("the report cannot be written")
+    Reporter::open(output.format, output.output.as_deref(), output.full_stacks)
+        .context("the report cannot be written")
 }
 
 /// Shows what the kernel programs log, on standard error.

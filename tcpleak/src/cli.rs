@@ -114,6 +114,9 @@ pub struct Output {
     /// Write to this file instead of standard output; it is replaced as a whole, never half written.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Show every frame of the code paths, those of libraries and runtimes too (text only).
+    #[arg(long)]
+    pub full_stacks: bool,
     /// Show the log of the kernel programs on standard error.
     #[arg(short, long)]
     pub verbose: bool,

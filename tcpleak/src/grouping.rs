@@ -3,6 +3,11 @@
 //! Pure. What the groups need from the outside (names of processes, resolved code paths, the time
 //! of day) comes in as data.
 
+mod key;
+mod last_use;
+mod sharing;
+mod unsampled;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
@@ -10,6 +15,11 @@ use std::{
 
 use jiff::Timestamp;
 
+use self::{
+    key::{Key, Keys},
+    last_use::last_use,
+    sharing::Sharing,
+};
 use crate::{
     case::Case,
     code_path::Resolved,
@@ -17,10 +27,11 @@ use crate::{
     growth::Growth,
     process::ProcessInfo,
     report::{
-        AgeKind, CONNECTIONS_LISTED, CodePath, DESCRIPTORS_LISTED, Group, Holder, Opener, PathKind,
-        Process, Qualifier, Report, SCHEMA, Totals, Verdict,
+        AgeKind, CONNECTIONS_LISTED, DESCRIPTORS_LISTED, Group, Holder, Opener, PathKind, Process,
+        Qualifier, Report, SCHEMA, Totals,
     },
     survey::{Birth, ProcessId, State},
+    title::title,
     tracker::{Connection, Tracker},
 };
 
@@ -51,18 +62,6 @@ pub struct Grouping {
     ended: VecDeque<Group>,
 }
 
-/// What makes connections one group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Key {
-    program: String,
-    cgroup: Option<String>,
-    verdict: Verdict,
-    leak: bool,
-    netns: u32,
-    endpoint: SocketAddr,
-    origin: Option<CodePath>,
-}
-
 impl Grouping {
     /// The report on these cases.
     pub fn report(
@@ -73,18 +72,21 @@ impl Grouping {
     ) -> Report {
         let totals = totals(tracker);
         let mut groups: BTreeMap<Key, Vec<Case<'_>>> = BTreeMap::new();
+        let mut keys = Keys::new(&context);
         for case in cases {
-            groups.entry(key(&case, &context)).or_default().push(case);
+            groups.entry(keys.key(&case)).or_default().push(case);
         }
+        unsampled::join(&mut groups);
         self.growth.sample(
             tracker.now(),
             groups.iter().map(|(key, cases)| (key, cases.len() as u64)),
         );
+        let sharing = Sharing::of(groups.keys());
         let mut found = Vec::new();
         let previous = std::mem::take(&mut self.leaks);
         for (key, cases) in groups {
             let processes = processes(&cases);
-            let group = self.group(tracker, key.clone(), cases, &context);
+            let group = self.group(tracker, key.clone(), cases, &sharing, &context);
             if group.leak {
                 self.leaks.insert(key, (processes, group.clone()));
             }
@@ -136,6 +138,7 @@ impl Grouping {
         tracker: &Tracker,
         key: Key,
         mut cases: Vec<Case<'_>>,
+        sharing: &Sharing,
         context: &Context<'_>,
     ) -> Group {
         cases.sort_by_key(|case| std::cmp::Reverse(case.judgement.age.at_least));
@@ -148,10 +151,17 @@ impl Grouping {
         if self.growth.grows(&key) {
             qualifiers.insert(Qualifier::Growing);
         }
+        let is_unsampled = |case: &&Case<'_>| is_unsampled(case, context.paths);
+        let unsampled = cases.iter().filter(is_unsampled).count() as u64;
+        let origin = key.code.origin.as_deref().cloned();
+        if unsampled > 0 && origin.is_some() {
+            qualifiers.insert(Qualifier::NotSampled);
+        }
+        let last_use = last_use(&cases, context.paths, tracker.now());
         let holders = holders(&cases);
         Group {
-            verdict: key.verdict,
-            leak: key.leak,
+            verdict: key.place.verdict,
+            leak: key.place.leak,
             qualifiers: qualifiers.into_iter().collect(),
             process: process(&cases, &holders, context),
             pids: processes(&cases)
@@ -159,9 +169,10 @@ impl Grouping {
                 .map(|process| process.pid)
                 .collect(),
             opener: opener(&cases),
-            endpoint: key.endpoint.to_string(),
+            endpoint: key.place.endpoint.to_string(),
             remote: common_remote(&cases),
             count: cases.len() as u64,
+            unsampled,
             oldest_s: oldest.judgement.age.at_least.as_secs_f64(),
             age_kind: if oldest.judgement.age.exact {
                 AgeKind::Exact
@@ -170,8 +181,9 @@ impl Grouping {
             },
             growth_per_min,
             evidence: summarize(tracker, &cases),
-            origin: key.origin,
-            last_use: None,
+            title: title(origin.as_ref(), last_use.as_ref(), sharing.number(&key)),
+            origin,
+            last_use,
             connections: cases
                 .iter()
                 .take(CONNECTIONS_LISTED)
@@ -183,40 +195,20 @@ impl Grouping {
     }
 }
 
-fn key(case: &Case<'_>, context: &Context<'_>) -> Key {
-    let information = case
-        .owner
-        .and_then(|owner| context.processes.get(&owner.process));
-    let comm = case
-        .owner
-        .map(|owner| owner.comm.clone())
-        .unwrap_or_default();
-    Key {
-        program: information
-            .and_then(|information| information.exe.clone())
-            .unwrap_or(comm),
-        cgroup: information.and_then(|information| information.cgroup.clone()),
-        verdict: case.judgement.verdict,
-        leak: case.judgement.leak,
-        netns: case.connection.socket.netns,
-        endpoint: case.endpoint,
-        origin: origin(case, context.paths),
+/// What was done when the code path that opened a connection was captured.
+fn path_kind(birth: Birth) -> PathKind {
+    match birth {
+        Birth::Accepted => PathKind::Accept,
+        Birth::FirstUsed => PathKind::FirstUse,
+        Birth::BeforeTracer | Birth::Connected | Birth::Pending => PathKind::Connect,
     }
 }
 
-fn origin(case: &Case<'_>, paths: &HashMap<u64, Resolved>) -> Option<CodePath> {
-    let record = case.connection.record.as_ref()?;
-    let Resolved { frames, complete } = paths.get(&record.origin?)?;
-    let kind = match record.birth {
-        Birth::Accepted => PathKind::Accept,
-        Birth::FirstUsed => PathKind::FirstUse,
-        _ => PathKind::Connect,
-    };
-    Some(CodePath {
-        kind,
-        complete: *complete,
-        frames: frames.clone(),
-    })
+/// Whether the code path that opened the connection should be known, and is not.
+fn is_unsampled(case: &Case<'_>, paths: &HashMap<u64, Resolved>) -> bool {
+    let record = case.connection.record.as_ref();
+    let origin = record.and_then(|record| paths.get(&record.origin?));
+    origin.is_none() && unsampled::was_traced(case)
 }
 
 fn holders(cases: &[Case<'_>]) -> BTreeMap<ProcessId, Holder> {

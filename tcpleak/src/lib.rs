@@ -25,4 +25,5 @@ pub mod process;
 pub mod report;
 pub mod select;
 pub mod survey;
+pub mod title;
 pub mod tracker;

@@ -151,7 +151,8 @@ async fn resolve(
 ) -> HashMap<u64, Resolved> {
     let wanted: HashSet<u64> = cases
         .iter()
-        .filter_map(|case| case.connection.record.as_ref()?.origin)
+        .filter_map(|case| case.connection.record.as_ref())
+        .flat_map(Record::paths)
         .collect();
     let paths = wanted
         .iter()

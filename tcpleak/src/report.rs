@@ -4,11 +4,15 @@
 //! kept apart from the tracker's own types, so that reshaping the tracker cannot change the
 //! document. Ages and durations are seconds, times are RFC 3339 in UTC, sizes are bytes.
 
+mod code;
+
 use std::fmt;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
+
+pub use code::{CodePath, Direction, Frame, Incomplete, LastUse, PathKind, Title, TitlePath};
 
 /// Version of the JSON document. It changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -93,6 +97,9 @@ pub struct Group {
     pub remote: Option<String>,
     /// Number of connections.
     pub count: u64,
+    /// How many of them were opened while tcpleak watched, and yet the code path that opened them was
+    /// not captured. Whatever path the group shows is that of the others.
+    pub unsampled: u64,
     /// Age of the oldest: seconds since its peer went away.
     pub oldest_s: f64,
     /// Whether that age was measured or is a lower bound.
@@ -101,9 +108,11 @@ pub struct Group {
     pub growth_per_min: Option<f64>,
     /// What the verdict rests on.
     pub evidence: Evidence,
+    /// The function to look at first; null when no code path has a frame of the program's own.
+    pub title: Option<Title>,
     /// The code path that opened the connections; null when it was not captured.
     pub origin: Option<CodePath>,
-    /// The code paths that last used the connections; null when they were not captured.
+    /// How the connections were used last; null when no use of them was seen.
     pub last_use: Option<LastUse>,
     /// The connections, oldest first, at most 20.
     pub connections: Vec<Connection>,
@@ -357,69 +366,6 @@ pub enum Evidence {
         /// Whether the peer's FIN waits to be read.
         fin_unread: bool,
     },
-}
-
-/// An ordered list of frames, innermost first.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
-pub struct CodePath {
-    /// What the program was doing.
-    pub kind: PathKind,
-    /// Whether the path is proven to reach the thread's first function.
-    pub complete: bool,
-    /// The frames, innermost first.
-    pub frames: Vec<Frame>,
-}
-
-/// What the program was doing when a code path was captured.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    JsonSchema,
-    serde::Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum PathKind {
-    /// connect()
-    Connect,
-    /// accept()
-    Accept,
-    /// The first read or write after an accept() that was not seen.
-    FirstUse,
-}
-
-/// One function on a code path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
-pub struct Frame {
-    /// Name, demangled; null when there is no symbol.
-    pub function: Option<String>,
-    /// Source file.
-    pub file: Option<String>,
-    /// Source line.
-    pub line: Option<u32>,
-    /// File that holds the code: an executable or a library.
-    pub module: Option<String>,
-    /// Language runtime: `native` for compiled code.
-    pub runtime: String,
-    /// Whether the compiler inlined the function into the next frame.
-    pub inlined: bool,
-    /// Whether the code is the program's own, not a library's or a runtime's.
-    pub own: bool,
-}
-
-/// The code paths that last read and wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
-pub struct LastUse {
-    /// Last read.
-    pub read: Option<CodePath>,
-    /// Last write.
-    pub write: Option<CodePath>,
 }
 
 /// One connection of a group.

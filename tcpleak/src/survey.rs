@@ -205,6 +205,39 @@ pub struct Record {
     pub origin: Option<u64>,
     /// Who opened it.
     pub opener: Option<Task>,
+    /// The last read; `None` when none was seen.
+    pub last_read: Option<Use>,
+    /// The last write; `None` when none was seen.
+    pub last_write: Option<Use>,
+}
+
+impl Record {
+    /// Fingerprints of the code paths that opened and last used it.
+    pub fn paths(&self) -> impl Iterator<Item = u64> {
+        let uses = [&self.last_read, &self.last_write];
+        let used = uses.into_iter().flatten().filter_map(|last| last.path);
+        self.origin.into_iter().chain(used)
+    }
+}
+
+/// The last use of a connection in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// When it was.
+    pub at: Duration,
+    /// How many there have been.
+    pub count: u64,
+    /// Fingerprint of the code path that was captured last, perhaps of an earlier use.
+    pub path: Option<u64>,
+    /// How many uses there had been when that path was captured.
+    pub captured_count: u64,
+}
+
+impl Use {
+    /// How many uses there have been since the captured one.
+    pub fn since_captured(&self) -> u64 {
+        self.count.saturating_sub(self.captured_count)
+    }
 }
 
 /// How the tracer came to know a connection.

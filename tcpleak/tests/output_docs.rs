@@ -104,6 +104,22 @@ fn every_verdict_and_qualifier_is_explained() {
     }
 }
 
+#[test]
+fn every_word_about_a_code_path_is_explained() {
+    let document = read("json.md");
+    let (schema, mut explained) = (schema(), 0);
+    for definition in ["PathKind", "Incomplete", "TitlePath", "Direction"] {
+        for word in constants(&schema["$defs"][definition]) {
+            assert!(
+                document.contains(&format!("`{word}`")),
+                "docs/json.md does not explain `{word}`"
+            );
+            explained += 1;
+        }
+    }
+    assert_eq!(explained, 5 + 7 + 3 + 2);
+}
+
 /// The words of an enumeration in a schema.
 fn constants(schema: &Value) -> Vec<String> {
     let variants = schema["oneOf"].as_array().into_iter().flatten();

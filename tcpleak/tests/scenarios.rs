@@ -17,10 +17,11 @@ use tcpleak::{
     grouping::{Context, Grouping},
     judge::Rules,
     process::ProcessInfo,
-    report::{AgeKind, Frame, Group, Qualifier, Report, Verdict},
+    report::{AgeKind, Frame, Group, Incomplete, Qualifier, Report, TitlePath, Verdict},
     select::Select,
     survey::{
         Birth, Counts, Holder, Losses, ProcessId, Record, Sighting, Socket, State, Survey, Task,
+        Use,
     },
     tracker::Tracker,
 };
@@ -43,6 +44,9 @@ struct Scenario {
     /// --pid, --port, --remote, --comm
     #[serde(default)]
     only: Only,
+    /// Code paths by fingerprint; one that is not given is a single function, `path N`.
+    #[serde(default)]
+    path: BTreeMap<String, Captured>,
     /// The sockets by name, as they are at first.
     socket: BTreeMap<String, Table>,
     /// The surveys, in order.
@@ -58,6 +62,15 @@ struct Only {
     comm: Vec<String>,
     port: Vec<u16>,
     remote: Vec<String>,
+}
+
+/// A code path. Frames are innermost first: `function:line` of the program itself, `function@module`
+/// of a library, `function@io_uring` of a worker of the kernel.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Captured {
+    frames: Vec<String>,
+    incomplete: Option<Incomplete>,
 }
 
 /// One survey and what the report on it must show.
@@ -98,7 +111,8 @@ struct Scene {
     remote: SocketAddr,
     #[serde(default = "one")]
     netns: u32,
-    /// How many sockets like this there are: addresses, local ports and descriptors count up.
+    /// How many sockets like this there are: addresses, descriptors and the ports of the client count
+    /// up.
     #[serde(default = "one")]
     number: u32,
     /// Holders as `comm/pid:fd`; none for a socket without a descriptor.
@@ -153,6 +167,20 @@ struct Known {
     origin: Option<u64>,
     /// `comm/pid` or `comm/pid/tid`
     opener: Option<String>,
+    last_read: Option<Used>,
+    last_write: Option<Used>,
+}
+
+/// The last use in one direction.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Used {
+    at: String,
+    #[serde(default = "once")]
+    count: u64,
+    path: Option<u64>,
+    /// By default it was the last use that was captured.
+    captured_count: Option<u64>,
 }
 
 /// A group of the report; only what is given is compared.
@@ -173,6 +201,15 @@ struct Expected {
     age_kind: Option<AgeKind>,
     origin: Option<String>,
     no_origin: Option<bool>,
+    unsampled: Option<u64>,
+    /// The function that the group is named by; empty when there is none.
+    title: Option<String>,
+    title_path: Option<TitlePath>,
+    /// Functions of the program on the paths that last read and wrote, `function:line`.
+    last_read: Option<Vec<String>>,
+    last_write: Option<Vec<String>>,
+    /// Every other field of the last use that must be found in the report.
+    last_use: Option<BTreeMap<String, serde_json::Value>>,
     evidence: Option<serde_json::Value>,
     growth_per_min: Option<f64>,
 }
@@ -214,6 +251,7 @@ fn play(path: &Path, scenario: Scenario) {
         min_age: select.min_age,
         watching: !scenario.snapshot,
     };
+    let captured = scenario.path;
     let mut sockets = scenario.socket;
     let (mut tracker, mut grouping) = (Tracker::default(), Grouping::default());
     let mut ended: HashSet<u32> = HashSet::new();
@@ -244,7 +282,7 @@ fn play(path: &Path, scenario: Scenario) {
             counts: Counts::default(),
             losses: losses(&look.losses),
         });
-        let report = report(&tracker, &mut grouping, &select, rules, &ended);
+        let report = report(&tracker, &mut grouping, &select, rules, &ended, &captured);
         if let Some(expected) = look.expect {
             compare(&place, &report, &expected);
         }
@@ -268,6 +306,7 @@ fn report(
     select: &Select,
     rules: Rules,
     ended: &HashSet<u32>,
+    captured: &BTreeMap<String, Captured>,
 ) -> Report {
     let cases = cases(tracker, select, rules);
     let processes: HashMap<ProcessId, ProcessInfo> = cases
@@ -287,16 +326,9 @@ fn report(
         .collect();
     let paths: HashMap<u64, Resolved> = cases
         .iter()
-        .filter_map(|case| case.connection.record.as_ref()?.origin)
-        .map(|fingerprint| {
-            (
-                fingerprint,
-                Resolved {
-                    frames: vec![frame(fingerprint)],
-                    complete: true,
-                },
-            )
-        })
+        .filter_map(|case| case.connection.record.as_ref())
+        .flat_map(Record::paths)
+        .map(|fingerprint| (fingerprint, resolved(captured, fingerprint)))
         .collect();
     let context = Context {
         taken_at: jiff::Timestamp::UNIX_EPOCH,
@@ -384,6 +416,23 @@ fn compare_details(place: &str, group: &Group, expected: &Expected) {
         origin.unwrap_or_default(),
         &expected.origin,
     );
+    same(place, "unsampled", group.unsampled, &expected.unsampled);
+    let title = group.title.as_ref();
+    same(
+        place,
+        "title",
+        title
+            .map(|title| title.function.clone())
+            .unwrap_or_default(),
+        &expected.title,
+    );
+    same(
+        place,
+        "title_path",
+        title.map(|title| title.path),
+        &expected.title_path.map(Some),
+    );
+    compare_last_use(place, group, expected);
     same(
         place,
         "evidence",
@@ -398,6 +447,29 @@ fn compare_details(place: &str, group: &Group, expected: &Expected) {
     );
 }
 
+fn compare_last_use(place: &str, group: &Group, expected: &Expected) {
+    let found = serde_json::to_value(&group.last_use).unwrap();
+    for (direction, expected) in [
+        ("read", &expected.last_read),
+        ("write", &expected.last_write),
+    ] {
+        let frames = found[direction]["frames"].as_array().into_iter().flatten();
+        let own: Vec<String> = frames
+            .filter(|frame| frame["own"] == true)
+            .map(|frame| match frame["line"].as_u64() {
+                Some(line) => format!("{}:{line}", frame["function"].as_str().unwrap()),
+                None => frame["function"].as_str().unwrap().to_owned(),
+            })
+            .collect();
+        if let Some(expected) = expected {
+            assert_eq!(own, *expected, "{place}: last {direction}");
+        }
+    }
+    for (field, value) in expected.last_use.iter().flatten() {
+        assert_eq!(found[field], *value, "{place}: {field} of the last use");
+    }
+}
+
 impl Scene {
     fn sightings(self, name: &str, now: Duration) -> Vec<Sighting> {
         (0..self.number)
@@ -410,8 +482,13 @@ impl Scene {
             name.bytes()
                 .fold(7, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000_003)
         });
-        let mut local = self.local;
-        local.set_port(local.port() + index as u16);
+        let accepted = |known: &Known| known.birth.is_passive();
+        let (mut local, mut remote) = (self.local, self.remote);
+        let client = match self.record.as_ref().is_some_and(accepted) {
+            true => &mut remote,
+            false => &mut local,
+        };
+        client.set_port(client.port() + index as u16);
         let since = |moment: &str| {
             now.checked_sub(time(moment))
                 .expect("a moment after the survey")
@@ -420,7 +497,7 @@ impl Scene {
             address: address * 100_000 + u64::from(index),
             inode: address + u64::from(index),
             local,
-            remote: self.remote,
+            remote,
             netns: self.netns,
             state: self.state,
             copied_seq: self.copied_seq,
@@ -471,6 +548,19 @@ impl Known {
             end_error: self.end_error,
             origin: self.origin,
             opener: self.opener.as_deref().map(task),
+            last_read: self.last_read.as_ref().map(Used::seen),
+            last_write: self.last_write.as_ref().map(Used::seen),
+        }
+    }
+}
+
+impl Used {
+    fn seen(&self) -> Use {
+        Use {
+            at: time(&self.at),
+            count: self.count,
+            path: self.path,
+            captured_count: self.captured_count.unwrap_or(self.count),
         }
     }
 }
@@ -526,15 +616,40 @@ fn task(text: &str) -> Task {
     }
 }
 
-fn frame(fingerprint: u64) -> Frame {
+fn resolved(captured: &BTreeMap<String, Captured>, fingerprint: u64) -> Resolved {
+    match captured.get(&fingerprint.to_string()) {
+        Some(path) => Resolved {
+            frames: path.frames.iter().map(|text| frame(text)).collect(),
+            incomplete: path.incomplete,
+        },
+        None => Resolved {
+            frames: vec![frame(&format!("path {fingerprint}"))],
+            incomplete: None,
+        },
+    }
+}
+
+/// `function`, `function:line`, `function@module`
+fn frame(text: &str) -> Frame {
+    let (function, module) = match text.split_once('@') {
+        Some((function, module)) => (function, Some(module)),
+        None => (text, None),
+    };
+    let (function, line) = match function.split_once(':') {
+        Some((function, line)) => (function, Some(line.parse().unwrap())),
+        None => (function, None),
+    };
+    let worker = module == Some("io_uring");
     Frame {
-        function: Some(format!("path {fingerprint}")),
-        file: None,
-        line: None,
-        module: None,
-        runtime: "native".into(),
+        function: Some(function.to_owned()),
+        file: line.map(|_| "server.c".to_owned()),
+        line,
+        module: module.filter(|_| !worker).map(str::to_owned),
+        offset: None,
+        runtime: if worker { "io_uring" } else { "native" }.into(),
         inlined: false,
-        own: true,
+        // Whoever labels the frames of a worker does not judge whose they are.
+        own: module.is_none() || worker,
     }
 }
 
@@ -563,6 +678,10 @@ fn remote() -> SocketAddr {
 }
 
 fn one() -> u32 {
+    1
+}
+
+fn once() -> u64 {
     1
 }
 

@@ -19,7 +19,10 @@ use super::{
     name::{clip, demangle},
     own, root, unknown_frame,
 };
-use crate::{process, report::Frame};
+use crate::{
+    process,
+    report::{Frame, Incomplete},
+};
 
 /// Most frames of a path, inlined ones included.
 const FRAMES: usize = 256;
@@ -79,8 +82,12 @@ impl Lookup {
         }
         let truncated = path.truncated || frames.len() > FRAMES;
         frames.truncate(FRAMES);
+        let incomplete = match truncated {
+            true => Some(Incomplete::StackTooDeep),
+            false => Some(Incomplete::Unproven),
+        };
         Resolved {
-            complete: root::is_complete(&frames, truncated),
+            incomplete: incomplete.filter(|_| !root::is_complete(&frames, truncated)),
             frames,
         }
     }

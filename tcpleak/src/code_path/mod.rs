@@ -15,7 +15,7 @@ mod symbolize;
 
 pub use symbolize::Symbolizer;
 
-use crate::report::Frame;
+use crate::report::{Frame, Incomplete};
 
 /// Language runtime of every frame that is found by address.
 const NATIVE: &str = "native";
@@ -43,8 +43,8 @@ pub struct RawPath {
 pub struct Resolved {
     /// The frames, innermost first; inlined functions have frames of their own.
     pub frames: Vec<Frame>,
-    /// Whether the path is proven to reach the thread's first function.
-    pub complete: bool,
+    /// Why the path is not proven to reach the thread's first function; `None` when it is.
+    pub incomplete: Option<Incomplete>,
 }
 
 impl Resolved {
@@ -53,7 +53,7 @@ impl Resolved {
         let frames = path.frames.iter().map(|_| unknown_frame(None)).collect();
         Self {
             frames,
-            complete: false,
+            incomplete: Some(Incomplete::ProcessGone),
         }
     }
 }
@@ -65,6 +65,7 @@ fn unknown_frame(module: Option<String>) -> Frame {
         file: None,
         line: None,
         module,
+        offset: None,
         runtime: NATIVE.to_owned(),
         inlined: false,
         own: false,

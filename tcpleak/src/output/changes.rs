@@ -1,8 +1,14 @@
 //! What is different between two reports.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet, VecDeque},
+};
 
-use crate::report::{Frame, Group, LastUse, Qualifier, Report, Verdict};
+use crate::{
+    report::{Frame, Group, Qualifier, Report, Verdict},
+    title::own_functions,
+};
 
 /// One difference.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +38,7 @@ pub fn changes<'a>(previous: &'a Report, current: &'a Report) -> Vec<Change<'a>>
             .or_default()
             .push_back(group);
     }
-    let mut take = |identity: Identity<'a>| before.get_mut(&identity).and_then(VecDeque::pop_front);
+    let mut take = |identity: &Identity<'a>| before.get_mut(identity).and_then(VecDeque::pop_front);
     let mut changes = Vec::new();
     let mut receiving = HashSet::new();
     // The groups of ended processes come first: they are the ones that were there before, when the
@@ -41,9 +47,10 @@ pub fn changes<'a>(previous: &'a Report, current: &'a Report) -> Vec<Change<'a>>
         current.groups.iter().partition(|group| has_ended(group));
     for group in ended.into_iter().chain(running) {
         let identity = Identity::of(group);
-        if let Some(old) = take(identity) {
+        let place = identity.place;
+        if let Some(old) = take(&identity) {
             if group.count > old.count {
-                receiving.insert(identity.place);
+                receiving.insert(place);
             }
             if group.count != old.count {
                 changes.push(Change::Count {
@@ -51,10 +58,10 @@ pub fn changes<'a>(previous: &'a Report, current: &'a Report) -> Vec<Change<'a>>
                     group,
                 });
             }
-        } else if has_ended(group) && take(identity.while_running()).is_some() {
+        } else if has_ended(group) && take(&identity.while_running()).is_some() {
             changes.push(Change::Ended(group));
         } else {
-            receiving.insert(identity.place);
+            receiving.insert(place);
             changes.push(Change::New(group));
         }
     }
@@ -77,12 +84,13 @@ fn has_ended(group: &Group) -> bool {
 
 /// What makes two groups of two reports the same one. Two groups of one report may share it, when
 /// only something that is not shown tells them apart; their order does then.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Identity<'a> {
     place: Place<'a>,
     leak: bool,
     origin: Option<&'a [Frame]>,
-    last_use: Option<&'a LastUse>,
+    /// The program's functions on the paths that last read and wrote.
+    last_use: [Vec<Cow<'a, str>>; 2],
     /// The processes, once they have ended: nothing changes then, and the program may run again.
     ended: Option<&'a [u32]>,
 }
@@ -110,7 +118,7 @@ impl<'a> Identity<'a> {
             },
             leak: group.leak,
             origin: group.origin.as_ref().map(|path| path.frames.as_slice()),
-            last_use: group.last_use.as_ref(),
+            last_use: last_use(group),
             ended: has_ended(group).then_some(&group.pids),
         }
     }
@@ -123,10 +131,22 @@ impl<'a> Identity<'a> {
     }
 }
 
+fn last_use(group: &Group) -> [Vec<Cow<'_, str>>; 2] {
+    let last_use = group.last_use.as_ref();
+    let paths = [
+        last_use.and_then(|last| last.read.as_ref()),
+        last_use.and_then(|last| last.write.as_ref()),
+    ];
+    paths.map(|path| {
+        path.map(|path| own_functions(&path.frames, path.incomplete))
+            .unwrap_or_default()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{dead_fd, eof_unread, own, path, report};
+    use crate::output::samples::{dead_fd, eof_unread, handler, own, path, report};
     use crate::report::PathKind;
 
     /// The changes in one word each, with the count.
@@ -172,6 +192,28 @@ mod tests {
             ..eof_unread()
         };
         assert!(told(vec![eof_unread(), dead_fd()], vec![dead_fd(), older]).is_empty());
+    }
+
+    #[test]
+    fn the_time_since_the_last_use_changes_nothing() {
+        let mut later = handler();
+        let last_use = later.last_use.as_mut().unwrap();
+        last_use.ago_s += 60.0;
+        last_use.reads_since += 1;
+        // Another line of the same function.
+        last_use.read.as_mut().unwrap().frames[5].line = Some(59);
+        assert!(told(vec![handler()], vec![later]).is_empty());
+    }
+
+    #[test]
+    fn two_handlers_behind_one_accept_loop_are_two_groups() {
+        let mut other = handler();
+        let last_use = other.last_use.as_mut().unwrap();
+        last_use.read.as_mut().unwrap().frames[5].function = Some("api::login::handle".into());
+        assert_eq!(
+            told(vec![handler(), other.clone()], vec![other]),
+            ["cleared eof-consumed 400"]
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod reporter;
 pub mod text;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 
 pub use changes::{Change, changes};
 pub use reporter::Reporter;

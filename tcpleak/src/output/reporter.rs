@@ -31,20 +31,23 @@ const COUNTS_EVERY: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Debug)]
 pub struct Reporter {
     format: Format,
+    full_stacks: bool,
     destination: Destination,
     /// The report that the text on the screen, or in the file, is about.
     shown: Option<Report>,
 }
 
 impl Reporter {
-    /// Opens standard output, or the file at `output`.
+    /// Opens standard output, or the file at `output`. With `full_stacks` the text shows code paths as
+    /// a whole.
     ///
     /// # Errors
     ///
     /// When the file could not be written.
-    pub fn open(format: Format, output: Option<&Path>) -> io::Result<Self> {
+    pub fn open(format: Format, output: Option<&Path>, full_stacks: bool) -> io::Result<Self> {
         Ok(Self {
             format,
+            full_stacks,
             destination: Destination::open(output)?,
             shown: None,
         })
@@ -114,6 +117,7 @@ impl Reporter {
         Text {
             width: self.destination.width(),
             zone: TimeZone::system(),
+            full_stacks: self.full_stacks,
         }
     }
 
@@ -145,7 +149,7 @@ mod tests {
     fn to_file(format: Format) -> (TempDir, std::path::PathBuf, Reporter) {
         let directory = tempdir().unwrap();
         let path = directory.path().join("report");
-        let reporter = Reporter::open(format, Some(&path)).unwrap();
+        let reporter = Reporter::open(format, Some(&path), false).unwrap();
         (directory, path, reporter)
     }
 
@@ -202,6 +206,19 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn full_stacks_are_asked_for_by_an_option() {
+        let directory = tempdir().unwrap();
+        let path = directory.path().join("report");
+        let text = |full_stacks| {
+            let mut reporter = Reporter::open(Format::Text, Some(&path), full_stacks).unwrap();
+            reporter.finish(&later(0, 20)).unwrap();
+            fs::read_to_string(&path).unwrap()
+        };
+        assert!(!text(false).contains("Py_RunMain"));
+        assert!(text(true).contains("Py_RunMain"));
     }
 
     #[test]

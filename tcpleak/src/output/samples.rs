@@ -1,9 +1,14 @@
 //! Reports for the tests of the outputs: one group of every verdict, and the odd ones.
 
-use crate::report::{
-    AgeKind, CodePath, Connection, Evidence, Frame, Group, Holder, LastUse, Opener, PathKind,
-    Process, Qualifier, Report, SCHEMA, Totals, Verdict,
+use crate::{
+    report::{
+        AgeKind, CodePath, Connection, Direction, Evidence, Frame, Group, Holder, Incomplete,
+        LastUse, Opener, PathKind, Process, Qualifier, Report, SCHEMA, Totals, Verdict,
+    },
+    title,
 };
+
+const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 
 /// A report of the groups, taken at a fixed time.
 pub fn report(groups: Vec<Group>) -> Report {
@@ -35,7 +40,7 @@ pub fn report(groups: Vec<Group>) -> Report {
 /// A group of `count` connections that one python3 opened.
 pub fn group(verdict: Verdict, evidence: Evidence, count: u64) -> Group {
     let listed = u16::try_from(count.min(20)).unwrap();
-    Group {
+    titled(Group {
         verdict,
         leak: verdict.is_leak(),
         qualifiers: Vec::new(),
@@ -61,10 +66,12 @@ pub fn group(verdict: Verdict, evidence: Evidence, count: u64) -> Group {
         endpoint: "10.0.0.5:80".into(),
         remote: Some("10.0.0.5:80".into()),
         count,
+        unsampled: 0,
         oldest_s: 192.4,
         age_kind: AgeKind::Exact,
         growth_per_min: Some(0.0),
         evidence,
+        title: None,
         origin: Some(path(PathKind::Connect, python_frames())),
         last_use: None,
         connections: (0..listed)
@@ -78,7 +85,13 @@ pub fn group(verdict: Verdict, evidence: Evidence, count: u64) -> Group {
             })
             .collect(),
         connections_total: count,
-    }
+    })
+}
+
+/// The group with the title that its code paths give it.
+pub fn titled(mut group: Group) -> Group {
+    group.title = title::title(group.origin.as_ref(), group.last_use.as_ref(), |_| 1);
+    group
 }
 
 /// A process that holds `count` descriptors from `first` on.
@@ -94,11 +107,7 @@ pub fn holder(pid: u32, comm: &str, first: u32, count: u64) -> Holder {
 
 /// A complete code path.
 pub fn path(kind: PathKind, frames: Vec<Frame>) -> CodePath {
-    CodePath {
-        kind,
-        complete: true,
-        frames,
-    }
+    CodePath::new(kind, frames, None)
 }
 
 /// A frame of the program itself.
@@ -108,6 +117,7 @@ pub fn own(function: &str, file: &str, line: u32) -> Frame {
         file: Some(file.into()),
         line: Some(line),
         module: Some("/srv/crawler/bin/crawler".into()),
+        offset: None,
         runtime: "native".into(),
         inlined: false,
         own: true,
@@ -121,6 +131,7 @@ pub fn library(function: &str, module: &str) -> Frame {
         file: None,
         line: None,
         module: Some(module.into()),
+        offset: None,
         runtime: "native".into(),
         inlined: false,
         own: false,
@@ -133,6 +144,7 @@ fn python_frames() -> Vec<Frame> {
         file: Some(file.into()),
         line: Some(line),
         module: None,
+        offset: None,
         runtime: "python".into(),
         inlined: false,
         own,
@@ -140,7 +152,7 @@ fn python_frames() -> Vec<Frame> {
     let library =
         |function: &str, line| python(function, "/usr/lib/python3.11/http/client.py", line, false);
     vec![
-        self::library("connect", "/lib/x86_64-linux-gnu/libc.so.6"),
+        self::library("connect", LIBC),
         python(
             "create_connection",
             "/usr/lib/python3.11/socket.py",
@@ -154,7 +166,7 @@ fn python_frames() -> Vec<Frame> {
         python("crawl", "/srv/crawler/crawl.py", 77, true),
         python("<module>", "/srv/crawler/crawl.py", 101, true),
         self::library("Py_RunMain", "/usr/bin/python3.11"),
-        self::library("__libc_start_main", "/lib/x86_64-linux-gnu/libc.so.6"),
+        self::library("__libc_start_main", LIBC),
         self::library("_start", "/usr/bin/python3.11"),
     ]
 }
@@ -188,7 +200,7 @@ pub fn eof_consumed() -> Group {
     group.opener = None;
     group.origin = None;
     group.age_kind = AgeKind::AtLeast;
-    group
+    titled(group)
 }
 
 /// A proxy that forgets a connection after its end.
@@ -198,34 +210,116 @@ pub fn eof_ignored() -> Group {
         Evidence::EofIgnored { eof_read_s: 181.0 },
         8,
     );
-    let frames = vec![
-        library("__connect", "/lib/x86_64-linux-gnu/libc.so.6"),
-        own(
-            "std::net::TcpStream::connect",
-            "/usr/src/std/src/net/tcp.rs",
-            181,
-        ),
-        own("proxy::upstream::dial", "src/upstream.rs", 58),
-    ];
-    let mut frames = frames;
-    frames[1].own = false;
-    frames[1].inlined = true;
-    group.origin = Some(CodePath {
-        kind: PathKind::Connect,
-        complete: false,
-        frames,
-    });
+    let mut standard_library = own(
+        "std::net::TcpStream::connect",
+        "/usr/src/std/src/net/tcp.rs",
+        181,
+    );
+    standard_library.own = false;
+    standard_library.inlined = true;
+    group.origin = Some(CodePath::new(
+        PathKind::Connect,
+        vec![
+            library("__connect", LIBC),
+            standard_library,
+            own("proxy::upstream::dial", "src/upstream.rs", 58),
+        ],
+        Some(Incomplete::NoUnwindInformation),
+    ));
     group.last_use = Some(LastUse {
+        direction: Direction::Read,
+        ago_s: 178.0,
+        unsampled: 0,
         read: Some(path(
-            PathKind::FirstUse,
+            PathKind::Read,
             vec![
-                library("__recv", "/lib/x86_64-linux-gnu/libc.so.6"),
+                library("__recv", LIBC),
                 own("proxy::relay::pump", "src/relay.rs", 112),
             ],
         )),
+        reads_since: 3,
         write: None,
+        writes_since: 0,
     });
-    group
+    titled(group)
+}
+
+/// One of the handlers of a server with one accept() loop; most of its connections were not sampled.
+pub fn handler() -> Group {
+    let evidence = Evidence::Eof {
+        unread_bytes: 0,
+        fin_unread: false,
+    };
+    let mut group = group(Verdict::EofConsumed, evidence, 400);
+    group.process = Process {
+        pid: Some(1907),
+        comm: "api-server".into(),
+        exe: Some("/srv/api/bin/api-server".into()),
+        cmdline: Some(vec![
+            "/srv/api/bin/api-server".into(),
+            "--threads=200".into(),
+        ]),
+        cgroup: Some("/system.slice/api.service".into()),
+        netns: 4_026_531_840,
+    };
+    group.pids = vec![1907];
+    group.opener = Some(Opener {
+        pid: 1907,
+        tid: 1907,
+        comm: "api-server".into(),
+    });
+    group.holders = vec![holder(1907, "api-server", 9, 400)];
+    group.qualifiers = vec![Qualifier::Growing, Qualifier::NotSampled];
+    group.growth_per_min = Some(12.0);
+    group.unsampled = 380;
+    group.endpoint = "0.0.0.0:8080".into();
+    group.remote = None;
+    for connection in &mut group.connections {
+        connection.local = "10.0.0.9:8080".into();
+        connection.remote = connection.remote.replace("10.0.0.5:80", "10.0.3.77:51002");
+    }
+    let started = |frame| {
+        vec![
+            frame,
+            library("start_thread", LIBC),
+            library("clone3", LIBC),
+        ]
+    };
+    let worker = own("api::Worker::run", "/srv/api/src/worker.cc", 71);
+    let handle = |line| own("api::upload::handle", "/srv/api/src/upload.cc", line);
+    let origin = vec![
+        library("accept4", LIBC),
+        own("api::accept_loop", "/srv/api/src/main.cc", 40),
+        own("main", "/srv/api/src/main.cc", 96),
+        library("__libc_start_call_main", LIBC),
+        library("__libc_start_main", LIBC),
+        library("_start", "/srv/api/bin/api-server"),
+    ];
+    let read = [
+        library("__recv", LIBC),
+        library("BIO_read", "/lib/x86_64-linux-gnu/libcrypto.so.3"),
+        library("ssl3_read_bytes", "/lib/x86_64-linux-gnu/libssl.so.3"),
+        library("SSL_read", "/lib/x86_64-linux-gnu/libssl.so.3"),
+        own("api::Body::fill", "/srv/api/src/body.cc", 31),
+        handle(58),
+    ];
+    let write = [
+        library("__send", LIBC),
+        library("SSL_write", "/lib/x86_64-linux-gnu/libssl.so.3"),
+        handle(49),
+    ];
+    let thread = |inner: &[Frame]| [inner, &started(worker.clone())].concat();
+    group.origin = Some(path(PathKind::Accept, origin));
+    group.last_use = Some(LastUse {
+        direction: Direction::Read,
+        ago_s: 12.3,
+        unsampled: 3,
+        read: Some(path(PathKind::Read, thread(&read))),
+        reads_since: 0,
+        write: Some(path(PathKind::Write, thread(&write))),
+        writes_since: 2,
+    });
+    titled(group)
 }
 
 /// A queue consumer whose broker connections were reset.
@@ -267,7 +361,7 @@ pub fn not_accepted() -> Group {
         connection.inode = 0;
         connection.fds.clear();
     }
-    group
+    titled(group)
 }
 
 fn nginx() -> Process {
@@ -313,6 +407,7 @@ pub fn reader_stuck() -> Group {
     };
     let mut group = group(Verdict::ReaderStuck, evidence, 4);
     group.qualifiers = vec![Qualifier::NotSampled];
+    group.unsampled = 1;
     group
 }
 
@@ -351,7 +446,7 @@ pub fn half_close_in_use() -> Group {
         connection.local = "10.0.0.9:8080".into();
         connection.remote = "10.0.3.77:51002".into();
     }
-    group
+    titled(group)
 }
 
 /// A pool in use.
@@ -390,6 +485,7 @@ pub fn hostile() -> Group {
         file: Some(name.into()),
         line: Some(1),
         module: Some(name.into()),
+        offset: None,
         runtime: name.into(),
         inlined: true,
         own: true,
@@ -421,15 +517,20 @@ pub fn hostile() -> Group {
     group.endpoint = name.into();
     group.remote = Some(name.into());
     group.origin = Some(path(PathKind::Accept, frames.clone()));
-    let used = Some(path(PathKind::FirstUse, frames));
+    let used = |kind| Some(path(kind, frames.clone()));
     group.last_use = Some(LastUse {
-        read: used.clone(),
-        write: used,
+        direction: Direction::Write,
+        ago_s: 3.0,
+        unsampled: 1,
+        read: used(PathKind::Read),
+        reads_since: 1,
+        write: used(PathKind::Write),
+        writes_since: 1,
     });
     for connection in &mut group.connections {
         connection.local = name.into();
         connection.remote = name.into();
         connection.state = name.into();
     }
-    group
+    titled(group)
 }

@@ -1,6 +1,7 @@
 //! The report for people: who leaks what, and where in the code, before anything else.
 
 mod amount;
+mod code;
 mod code_path;
 mod explanation;
 mod group;
@@ -23,6 +24,9 @@ use crate::report::{Group, Report};
 /// Programs that are named in the summary.
 const PROGRAMS_NAMED: usize = 4;
 
+/// Columns for the function in the line about a change.
+const TITLE_WIDTH: usize = 60;
+
 /// Renders reports as text with ANSI styles. Where styles are not wanted, the writer strips them
 /// ([`anstream::AutoStream`]).
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub struct Text {
     pub width: usize,
     /// Where the reader's clock is.
     pub zone: TimeZone,
+    /// Whether code paths are shown as a whole, instead of with foreign frames folded.
+    pub full_stacks: bool,
 }
 
 impl Text {
@@ -44,7 +50,7 @@ impl Text {
         self.summary(report, &mut page)?;
         for group in &report.groups {
             page.blank()?;
-            group::write(group, None, &mut page)?;
+            group::write(group, None, self.full_stacks, &mut page)?;
         }
         write_notes(&report.notes, &mut page)
     }
@@ -72,7 +78,9 @@ impl Text {
             }
             after_block = matches!(change, Change::New(_));
             match change {
-                Change::New(group) => group::write(group, Some(&time), &mut page)?,
+                Change::New(group) => {
+                    group::write(group, Some(&time), self.full_stacks, &mut page)?;
+                }
                 Change::Count { before, group } => write_count(*before, group, &time, &mut page)?,
                 Change::Ended(group) => {
                     let count = things(group.count, "connection", "connections");
@@ -236,7 +244,12 @@ fn write_change(
 ) -> io::Result<()> {
     let time = format!("{time}  ");
     let subject = headline::short_subject(group);
-    let rest = format!(" {} {}: {what}", group.verdict, group.endpoint);
+    let code = group.title.as_ref().map(|title| {
+        let (function, place) = headline::title(title, group, TITLE_WIDTH);
+        format!(" in {function}{place}")
+    });
+    let code = code.unwrap_or_default();
+    let rest = format!(" {} {}{code}: {what}", group.verdict, group.endpoint);
     // Not wrapped: one change is one line, also for grep.
     page.line(&[
         Span::new(DIM, &time),

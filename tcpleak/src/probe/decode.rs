@@ -89,6 +89,8 @@ fn connection(record: &wire::Connection) -> Option<Record> {
         end_error: i32::from(record.end_error),
         origin: (record.origin != 0).then_some(record.origin),
         opener: task(&record.opener),
+        last_read: None,
+        last_write: None,
     })
 }
 

@@ -28,7 +28,7 @@ fn named(path: &RawPath) -> Resolved {
     };
     Resolved {
         frames: path.frames.iter().map(|_| frame()).collect(),
-        complete: true,
+        incomplete: None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! A code path on a few lines: the program's own frames stand out, the others are folded.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use textwrap::core::display_width;
 
@@ -10,30 +13,47 @@ use super::{
 };
 use crate::{
     plain::plain,
-    report::{CodePath, Frame},
+    report::{CodePath, Frame, Incomplete},
+    title::{base_name, name},
 };
 
-/// Most lines that one code path takes.
-const MOST_ROWS: usize = 16;
+/// Most of the program's own frames that are shown alone.
+const MOST_OWN: usize = 6;
 
 /// Most modules that are named where frames are folded.
 const MOST_NAMES: usize = 3;
+
+/// How much of a code path is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Every frame.
+    Whole,
+    /// The program's own frames, and those of others folded: on so many lines at most.
+    Folded(usize),
+    /// Nothing but the program's own frames.
+    Own,
+}
 
 /// One line of a code path.
 #[derive(Debug, PartialEq, Eq)]
 enum Row<'a> {
     Frame(&'a Frame),
     Folded(&'a [Frame]),
+    More(usize),
 }
 
-/// Writes the frames, innermost first.
-pub(super) fn write(path: &CodePath, page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    let rows = fold(&path.frames);
+/// Writes the frames, innermost first, and why they end.
+pub(super) fn write(
+    path: &CodePath,
+    shown: Shown,
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let rows = rows(&path.frames, shown);
     // Locations are aligned beside names of a common length; the few longer ones stick out.
     let common = page.row_width() * 2 / 5;
     let names = rows.iter().filter_map(|row| match row {
-        Row::Frame(frame) => Some(display_width(function(frame))),
-        Row::Folded(_) => None,
+        Row::Frame(frame) => Some(display_width(&plain(&function(frame)))),
+        Row::Folded(_) | Row::More(_) => None,
     });
     let column = names.filter(|width| *width <= common).max().unwrap_or(0);
     for row in &rows {
@@ -43,15 +63,35 @@ pub(super) fn write(path: &CodePath, page: &mut Page<'_, impl Write>) -> io::Res
                 let text = format!("  ... {}", folded(frames));
                 page.row(&[Span::new(DIM, &shorten_end(&text, page.row_width()))])?;
             }
+            Row::More(frames) => {
+                let text = format!("  ... {} more", amount::count(*frames as u64));
+                page.row(&[Span::new(DIM, &text)])?;
+            }
         }
     }
-    if !path.complete {
-        page.row(&[Span::new(
-            DIM,
-            "  ... the stack could not be followed further",
-        )])?;
+    match path.incomplete {
+        Some(reason) if shown != Shown::Own => page.remark(&format!("... {}", why(reason))),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Why a code path ends where it does.
+fn why(reason: Incomplete) -> &'static str {
+    match reason {
+        Incomplete::StackTooDeep => "the copied part of the stack ends here",
+        Incomplete::NoUnwindInformation => {
+            "who called this is not known: the code has no unwind information"
+        }
+        Incomplete::FramePointers => {
+            "callers may be missing: this kernel (before 5.15) lets only frame pointers be followed"
+        }
+        Incomplete::ProcessGone => "the process was gone before its code could be read",
+        Incomplete::ReaderFailed => "the files of the program could not be read",
+        Incomplete::IoUringWorker => {
+            "a worker of io_uring did it: there is no code of the program on its stack"
+        }
+        Incomplete::Unproven => "callers may be missing: nothing proves that the thread began here",
+    }
 }
 
 fn write_frame(frame: &Frame, column: usize, page: &mut Page<'_, impl Write>) -> io::Result<()> {
@@ -61,7 +101,7 @@ fn write_frame(frame: &Frame, column: usize, page: &mut Page<'_, impl Write>) ->
         ("  ", DIM, DIM)
     };
     let width = page.row_width() - mark.len();
-    let name = shorten_middle(function(frame), width);
+    let name = shorten_middle(&function(frame), width);
     let place = place(frame);
     let used = display_width(&name);
     let gap = column.saturating_sub(used) + 2;
@@ -82,18 +122,33 @@ fn write_frame(frame: &Frame, column: usize, page: &mut Page<'_, impl Write>) ->
     }
 }
 
-fn function(frame: &Frame) -> &str {
-    frame.function.as_deref().unwrap_or("unknown function")
+fn function(frame: &Frame) -> Cow<'_, str> {
+    name(frame).unwrap_or(Cow::Borrowed("unknown function"))
 }
 
 /// Where the function is: `src/fetch.rs:42`, or `in libssl.so.3`.
 fn place(frame: &Frame) -> Option<String> {
+    let is_named_by_module = frame.function.is_none() && frame.offset.is_some();
     match (&frame.file, frame.line, &frame.module) {
         (Some(file), Some(line), _) => Some(format!("{file}:{line}")),
         (Some(file), None, _) => Some(file.clone()),
         (None, _, Some(module)) if frame.own => Some(format!("in {module}")),
+        (None, _, Some(_)) if is_named_by_module => None,
         (None, _, Some(module)) => Some(format!("in {}", base_name(module))),
         (None, _, None) => None,
+    }
+}
+
+fn rows(frames: &[Frame], shown: Shown) -> Vec<Row<'_>> {
+    match shown {
+        Shown::Whole => frames.iter().map(Row::Frame).collect(),
+        Shown::Folded(most) => limit(fold(frames), frames, most),
+        Shown::Own => {
+            let own = || frames.iter().filter(|frame| frame.own);
+            let more = own().count().saturating_sub(MOST_OWN);
+            let more = Some(Row::More(more)).filter(|_| more > 0);
+            own().take(MOST_OWN).map(Row::Frame).chain(more).collect()
+        }
     }
 }
 
@@ -114,10 +169,16 @@ fn fold(frames: &[Frame]) -> Vec<Row<'_>> {
             _ => rows.extend(run.iter().map(Row::Frame)),
         }
     }
-    if rows.len() > MOST_ROWS {
-        rows.truncate(MOST_ROWS - 1);
+    rows
+}
+
+/// The innermost rows, and the rest folded into one.
+fn limit<'a>(mut rows: Vec<Row<'a>>, frames: &'a [Frame], most: usize) -> Vec<Row<'a>> {
+    if rows.len() > most {
+        rows.truncate(most.saturating_sub(1));
         let shown: usize = rows.iter().map(Row::frames).sum();
-        rows.push(Row::Folded(&frames[shown..]));
+        let rest = frames.get(shown..).unwrap_or_default();
+        rows.push(Row::Folded(rest));
     }
     rows
 }
@@ -127,6 +188,7 @@ impl Row<'_> {
         match self {
             Self::Frame(_) => 1,
             Self::Folded(frames) => frames.len(),
+            Self::More(frames) => *frames,
         }
     }
 }
@@ -162,23 +224,26 @@ fn origin_of(frame: &Frame) -> &str {
     name.split_once(".so").map_or(name, |(library, _)| library)
 }
 
-fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::output::samples::{library, own};
 
-    fn rows(frames: &[Frame]) -> Vec<String> {
-        fold(frames)
+    const MOST: usize = 16;
+
+    fn shown(frames: &[Frame], shown: Shown) -> Vec<String> {
+        rows(frames, shown)
             .iter()
             .map(|row| match row {
                 Row::Frame(frame) => frame.function.clone().unwrap_or_default(),
                 Row::Folded(frames) => folded(frames).replace('\u{a0}', " "),
+                Row::More(frames) => format!("{frames} more"),
             })
             .collect()
+    }
+
+    fn folded_rows(frames: &[Frame]) -> Vec<String> {
+        shown(frames, Shown::Folded(MOST))
     }
 
     #[test]
@@ -194,7 +259,7 @@ mod tests {
             library("__libc_start_main", "/lib/libc.so.6"),
         ];
         assert_eq!(
-            rows(&frames),
+            folded_rows(&frames),
             [
                 "connect",
                 "2 frames of libcrypto, libssl",
@@ -211,7 +276,7 @@ mod tests {
         let frames: Vec<Frame> = (0..5)
             .map(|n| library(&format!("f{n}"), "/lib/libuv.so.1"))
             .collect();
-        assert_eq!(rows(&frames), ["f0", "f1", "f2", "f3", "f4"]);
+        assert_eq!(folded_rows(&frames), ["f0", "f1", "f2", "f3", "f4"]);
     }
 
     #[test]
@@ -219,9 +284,35 @@ mod tests {
         let frames: Vec<Frame> = (0..200)
             .map(|n| own(&format!("walk{n}"), "walk.rs", n))
             .collect();
-        let rows = rows(&frames);
-        assert_eq!(rows.len(), MOST_ROWS);
+        let rows = folded_rows(&frames);
+        assert_eq!(rows.len(), MOST);
         assert_eq!(rows.last().unwrap(), "185 frames of crawler");
+    }
+
+    #[test]
+    fn the_frames_of_the_program_can_stand_alone() {
+        let frames: Vec<Frame> = (0..30)
+            .map(|n| match n % 3 {
+                0 => own(&format!("mine{n}"), "a.rs", n),
+                _ => library("theirs", "/lib/libc.so.6"),
+            })
+            .collect();
+        assert_eq!(
+            shown(&frames, Shown::Own),
+            [
+                "mine0", "mine3", "mine6", "mine9", "mine12", "mine15", "4 more"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_whole_path_folds_nothing() {
+        let frames: Vec<Frame> = (0..200)
+            .map(|n| library(&format!("f{n}"), "/lib/libc.so.6"))
+            .collect();
+        let rows = shown(&frames, Shown::Whole);
+        assert_eq!(rows.len(), frames.len());
+        assert_eq!(rows.last().unwrap(), "f199");
     }
 
     #[test]
@@ -247,7 +338,10 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            fold(&frames).iter().map(Row::frames).sum::<usize>(),
+            rows(&frames, Shown::Folded(MOST))
+                .iter()
+                .map(Row::frames)
+                .sum::<usize>(),
             frames.len()
         );
     }

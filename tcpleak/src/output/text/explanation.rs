@@ -181,37 +181,61 @@ pub(super) fn no_code_path(group: &Group) -> &'static str {
 }
 
 /// What else is true of the group, as far as the headline and the code path do not say it.
-pub(super) fn remarks(group: &Group) -> Vec<&'static str> {
-    group
-        .qualifiers
-        .iter()
-        .filter_map(|qualifier| match qualifier {
-            Qualifier::Growing => None,
-            Qualifier::AgeUnknown => Some(
-                "When the peer went away is not known exactly: --min-age lies between the bounds of \
-                 the age.",
-            ),
-            Qualifier::BeforeTracer if group.origin.is_none() => None,
-            Qualifier::BeforeTracer => Some("Some were opened before tcpleak started."),
-            Qualifier::NotSampled if group.origin.is_none() => None,
-            Qualifier::NotSampled => Some("The code path of some was not sampled."),
-            Qualifier::OwnerFromSurvey => {
-                Some("accept() was not seen: the owner is the process that holds the descriptor.")
-            }
-            Qualifier::HeldWithoutDescriptor => Some(
-                "Some are held without descriptor: in flight between processes, or registered with \
-                 io_uring.",
-            ),
-            Qualifier::ProcessEnded => Some(
-                "The process has ended, and the connections with it: this is how they were last seen.",
-            ),
-            Qualifier::RecentlySent => Some(
-                "Data was sent after the peer closed its half: the rest may still be in use. \
-                 Watching with `sudo tcpleak` tells.",
-            ),
-            Qualifier::LeakOrIdlePool => {
-                Some("In a snapshot an idle pool looks the same. Watching with `sudo tcpleak` tells them apart.")
-            }
-        })
+pub(super) fn remarks(group: &Group) -> Vec<String> {
+    let qualifiers = group.qualifiers.iter();
+    qualifiers
+        .filter_map(|qualifier| remark(group, *qualifier))
+        .map(str::to_owned)
+        .chain(not_sampled(group))
         .collect()
+}
+
+/// How many connections the code paths of the group are not those of.
+fn not_sampled(group: &Group) -> impl Iterator<Item = String> {
+    let of_these = |part: u64, what: &str| {
+        let (part, all) = (
+            count(part),
+            things(group.count, "connection", "connections"),
+        );
+        format!("The {what} of {part} of these {all} was not sampled.")
+    };
+    let origin = group.unsampled;
+    let origin = (group.origin.is_some() && origin > 0).then(|| of_these(origin, "code path"));
+    let last_use = group
+        .last_use
+        .as_ref()
+        .filter(|last| last.unsampled > 0 && (last.read.is_some() || last.write.is_some()))
+        .map(|last| of_these(last.unsampled, "last use"));
+    origin.into_iter().chain(last_use)
+}
+
+fn remark(group: &Group, qualifier: Qualifier) -> Option<&'static str> {
+    match qualifier {
+        Qualifier::Growing => None,
+        Qualifier::AgeUnknown => Some(
+            "When the peer went away is not known exactly: --min-age lies between the bounds of \
+                 the age.",
+        ),
+        Qualifier::BeforeTracer if group.origin.is_none() => None,
+        Qualifier::BeforeTracer => Some("Some were opened before tcpleak started."),
+        // These are counted.
+        Qualifier::NotSampled => None,
+        Qualifier::OwnerFromSurvey => {
+            Some("accept() was not seen: the owner is the process that holds the descriptor.")
+        }
+        Qualifier::HeldWithoutDescriptor => Some(
+            "Some are held without descriptor: in flight between processes, or registered with \
+                 io_uring.",
+        ),
+        Qualifier::ProcessEnded => Some(
+            "The process has ended, and the connections with it: this is how they were last seen.",
+        ),
+        Qualifier::RecentlySent => Some(
+            "Data was sent after the peer closed its half: the rest may still be in use. \
+                 Watching with `sudo tcpleak` tells.",
+        ),
+        Qualifier::LeakOrIdlePool => Some(
+            "In a snapshot an idle pool looks the same. Watching with `sudo tcpleak` tells them apart.",
+        ),
+    }
 }

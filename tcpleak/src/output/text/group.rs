@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use super::{
     amount::{count, duration, ranges, some_of, things},
-    code_path, explanation,
+    code, explanation,
     headline::{self, Status},
     page::{BOLD, DIM, GREEN, NORMAL, Page, RED, Span, YELLOW, shorten_end, shorten_start},
 };
-use crate::report::{CodePath, Connection, Group, Holder, Opener, PathKind, Verdict};
+use crate::report::{Connection, Group, Holder, Opener, Verdict};
 
 /// Sockets that are shown as samples of a group.
 const SOCKETS_SHOWN: usize = 3;
@@ -23,6 +23,7 @@ const DESCRIPTORS_SHOWN: usize = 8;
 pub(super) fn write(
     group: &Group,
     time: Option<&str>,
+    full_stacks: bool,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
     write_headline(group, time, page)?;
@@ -30,7 +31,7 @@ pub(super) fn write(
         "Evidence",
         &[Span::new(NORMAL, &explanation::evidence(&group.evidence))],
     )?;
-    write_code(group, page)?;
+    code::write(group, full_stacks, page)?;
     page.labelled(
         "Next step",
         &[Span::new(NORMAL, explanation::next_step(group))],
@@ -39,11 +40,12 @@ pub(super) fn write(
     write_holders(group, page)?;
     write_sockets(group, page)?;
     for remark in explanation::remarks(group) {
-        page.labelled("Note", &[Span::new(NORMAL, remark)])?;
+        page.labelled("Note", &[Span::new(NORMAL, &remark)])?;
     }
     Ok(())
 }
 
+/// What is wrong and in which function, on a line of its own where that is known; then who does what.
 fn write_headline(
     group: &Group,
     time: Option<&str>,
@@ -62,18 +64,30 @@ fn write_headline(
     let growth = headline::growth(group)
         .map(|growth| format!("; {growth}"))
         .unwrap_or_default();
+    let (time, tag) = (Span::new(DIM, &time), Span::new(colour, &tag));
+    let sentence = [
+        Span::new(BOLD, &subject),
+        Span::new(NORMAL, &predicate),
+        Span::new(BOLD, &growth),
+        Span::new(NORMAL, "."),
+    ];
+    let Some(title) = &group.title else {
+        let colon = Span::new(NORMAL, ": ");
+        let spans: Vec<Span<'_>> = [time, tag, colon].into_iter().chain(sentence).collect();
+        return page.paragraph(2, &spans);
+    };
+    let (function, place) = headline::title(title, group, page.prose_width() - 2);
     page.paragraph(
         2,
         &[
-            Span::new(DIM, &time),
-            Span::new(colour, &tag),
-            Span::new(NORMAL, ": "),
-            Span::new(BOLD, &subject),
-            Span::new(NORMAL, &predicate),
-            Span::new(BOLD, &growth),
-            Span::new(NORMAL, "."),
+            time,
+            tag,
+            Span::new(NORMAL, " in "),
+            Span::new(BOLD, &function),
+            Span::new(NORMAL, &place),
         ],
-    )
+    )?;
+    page.indented(2, &sentence)
 }
 
 /// The command line and the control group: which of the many processes of that name it is.
@@ -92,45 +106,6 @@ fn write_program(group: &Group, page: &mut Page<'_, impl Write>) -> io::Result<(
         page.labelled("Cgroup", &[Span::new(NORMAL, &cgroup)])?;
     }
     Ok(())
-}
-
-fn write_code(group: &Group, page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    match &group.origin {
-        // Nobody has touched them yet: there is no code to name.
-        None if group.verdict == Verdict::NotAccepted => {}
-        None => page.labelled(
-            "Code",
-            &[Span::new(NORMAL, explanation::no_code_path(group))],
-        )?,
-        Some(path) => {
-            let how = match path.kind {
-                PathKind::Connect => "opened by connect(), called from (innermost first)",
-                PathKind::Accept => "opened by accept(), called from (innermost first)",
-                PathKind::FirstUse => "first used (accept() was not seen) by (innermost first)",
-            };
-            write_path(how, path, page)?;
-        }
-    }
-    let Some(last_use) = &group.last_use else {
-        return Ok(());
-    };
-    match (&last_use.read, &last_use.write) {
-        (Some(read), Some(write)) if read.frames == write.frames => {
-            write_path("last read and written by", read, page)
-        }
-        (read, write) => {
-            read.iter()
-                .try_for_each(|path| write_path("last read by", path, page))?;
-            write
-                .iter()
-                .try_for_each(|path| write_path("last written by", path, page))
-        }
-    }
-}
-
-fn write_path(how: &str, path: &CodePath, page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    page.labelled("Code", &[Span::new(NORMAL, how)])?;
-    code_path::write(path, page)
 }
 
 /// Who opened and who holds the connections, when it is not just the process of the headline.

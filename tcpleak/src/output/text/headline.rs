@@ -1,8 +1,16 @@
 //! Who does what: the sentence at the top of a group. Nothing here is styled, wrapped or made
 //! printable: that is the work of [`super::page`].
 
-use super::amount::{duration, per_minute, some_of, things};
-use crate::report::{AgeKind, Evidence, Group, Qualifier, Verdict};
+use textwrap::core::display_width;
+
+use super::{
+    amount::{duration, per_minute, some_of, things},
+    page::{shorten_middle, shorten_start},
+};
+use crate::{
+    report::{AgeKind, Evidence, Group, Qualifier, Title, Verdict},
+    title::base_name,
+};
 
 /// How sure the group is a leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +85,28 @@ pub(super) fn short_subject(group: &Group) -> String {
         (Some(pid), ..=1) => format!("{name}[{pid}]"),
         (Some(pid), processes) => format!("{name}[{pid} and {} more]", processes - 1),
     }
+}
+
+/// The function to look at first and where it is, together in so many columns: `fetch_page` and
+/// ` (crawl.py:42)`. A line is not broken inside the function or the place.
+pub(super) fn title(title: &Title, group: &Group, width: usize) -> (String, String) {
+    let module = title
+        .module
+        .as_deref()
+        .filter(|_| title.file.is_none())
+        .filter(|module| group.process.exe.as_deref() != Some(module))
+        .map(base_name)
+        .filter(|module| !title.function.starts_with(module));
+    let place = match (&title.file, title.line) {
+        (Some(file), Some(line)) => Some(format!("{}:{line}", base_name(file))),
+        (Some(file), None) => Some(base_name(file).to_owned()),
+        (None, _) => module.map(str::to_owned),
+    };
+    let place = place.map(|place| format!(" ({})", shorten_start(&place, width / 3)));
+    let place = place.unwrap_or_default();
+    let function = shorten_middle(&title.function, width.saturating_sub(display_width(&place)));
+    let unbroken = |text: &str| text.replace(' ', "\u{a0}");
+    (unbroken(&function), unbroken(&place))
 }
 
 /// A name that is never empty.

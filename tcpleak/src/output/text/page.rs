@@ -59,6 +59,17 @@ impl<'a, W: Write> Page<'a, W> {
         self.wrapped("", &" ".repeat(indent), spans)
     }
 
+    /// Text over as many lines as it needs, all of them indented.
+    pub fn indented(&mut self, indent: usize, spans: &[Span<'_>]) -> io::Result<()> {
+        let indent = " ".repeat(indent);
+        self.wrapped(&indent, &indent, spans)
+    }
+
+    /// How many columns a paragraph has.
+    pub fn prose_width(&self) -> usize {
+        self.width.min(WIDEST_PROSE)
+    }
+
     /// Text with a label in the left column.
     pub fn labelled(&mut self, label: &str, spans: &[Span<'_>]) -> io::Result<()> {
         let first = format!("  {label:<0$}", LABEL_COLUMN - 2);
@@ -81,8 +92,15 @@ impl<'a, W: Write> Page<'a, W> {
         self.line(spans)
     }
 
+    /// A remark below rows, over as many lines as it needs.
+    pub fn remark(&mut self, text: &str) -> io::Result<()> {
+        let first = " ".repeat(LABEL_COLUMN + 2);
+        let rest = " ".repeat(LABEL_COLUMN + 6);
+        self.wrapped(&first, &rest, &[Span::new(DIM, text)])
+    }
+
     fn wrapped(&mut self, first: &str, rest: &str, spans: &[Span<'_>]) -> io::Result<()> {
-        let options = Options::new(self.width.min(WIDEST_PROSE))
+        let options = Options::new(self.prose_width())
             .initial_indent(first)
             .subsequent_indent(rest)
             .word_separator(WordSeparator::AsciiSpace)

@@ -3,17 +3,18 @@ use insta::assert_snapshot;
 use super::*;
 use crate::{
     output::samples::{
-        self, dead_fd, eof_consumed, eof_unread, half_close_in_use, hostile, not_accepted, own,
-        path, report,
+        self, dead_fd, eof_consumed, eof_unread, half_close_in_use, handler, hostile, not_accepted,
+        own, path, report, titled,
     },
     plain::is_hostile,
-    report::{AgeKind, PathKind, Qualifier},
+    report::{AgeKind, Frame, PathKind, Qualifier},
 };
 
 fn text(width: usize) -> Text {
     Text {
         width,
         zone: TimeZone::UTC,
+        full_stacks: false,
     }
 }
 
@@ -32,7 +33,7 @@ fn render(report: &Report, width: usize) -> String {
 }
 
 /// The text of one group on one line, for tests that ask for words and not for the layout.
-fn words(group: Group) -> String {
+pub(super) fn words(group: Group) -> String {
     let text = render(&report(vec![group]), 200);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -54,6 +55,90 @@ fn every_verdict_reads_well_on_80_columns() {
 #[test]
 fn every_verdict_reads_well_on_120_columns() {
     assert_snapshot!(render(&report(samples::every_verdict()), 120));
+}
+
+#[test]
+fn a_handler_behind_an_accept_loop_reads_well_on_80_columns() {
+    assert_snapshot!(render(&report(vec![handler()]), 80));
+}
+
+#[test]
+fn a_handler_behind_an_accept_loop_reads_well_on_120_columns() {
+    assert_snapshot!(render(&report(vec![handler()]), 120));
+}
+
+#[test]
+fn full_stacks_fold_nothing() {
+    let text = Text {
+        full_stacks: true,
+        ..text(80)
+    };
+    let mut out = Vec::new();
+    text.render(&report(vec![handler()]), &mut out).unwrap();
+    assert_snapshot!(uncoloured(&String::from_utf8(out).unwrap()));
+}
+
+#[test]
+fn a_function_without_a_name_is_told_by_its_address() {
+    let nameless = |module: &str, own| Frame {
+        function: None,
+        module: Some(module.into()),
+        offset: Some(0x1a2b),
+        own,
+        ..samples::library("", "")
+    };
+    let frames = vec![
+        nameless("/lib/libssl.so.3", false),
+        nameless("/usr/bin/python3.11", true),
+    ];
+    let group = titled(Group {
+        origin: Some(path(PathKind::Connect, frames)),
+        ..eof_unread()
+    });
+    let text = words(group);
+    assert!(
+        text.contains("LEAK eof-unread in python3.11+0x1a2b python3 (pid 4242) keeps"),
+        "{text}"
+    );
+    assert!(
+        text.contains("libssl.so.3+0x1a2b > python3.11+0x1a2b in /usr/bin/python3.11"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_title_in_a_library_of_the_program_says_in_which() {
+    let plugin = Frame {
+        own: true,
+        ..samples::library("plugin_fetch", "/srv/crawler/plugins/fetch.so")
+    };
+    let group = titled(Group {
+        origin: Some(path(PathKind::Connect, vec![plugin])),
+        ..eof_unread()
+    });
+    assert!(words(group).contains("LEAK eof-unread in plugin_fetch (fetch.so) python3"));
+}
+
+#[test]
+fn a_long_title_is_shortened_to_one_line() {
+    let long = "<alloc::boxed::Box<dyn core::ops::function::FnOnce<()>> as Trait>::".repeat(9);
+    let frame = own(&format!("{long}fetch"), &format!("{long}.rs"), 42);
+    let group = titled(Group {
+        origin: Some(path(PathKind::Connect, vec![frame])),
+        ..eof_unread()
+    });
+    for width in [60, 80, 120] {
+        let text = render(&report(vec![group.clone()]), width);
+        let headline = text
+            .lines()
+            .position(|line| line.starts_with("LEAK"))
+            .unwrap();
+        let lines: Vec<&str> = text.lines().skip(headline).take(3).collect();
+        assert_eq!(lines[0], "LEAK eof-unread in", "{text}");
+        assert!(lines[1].ends_with(":42)"), "{text}");
+        assert!(lines[1].contains("::fetch ("), "{text}");
+        assert!(lines[2].starts_with("  python3 (pid 4242) keeps"), "{text}");
+    }
 }
 
 #[test]
@@ -84,14 +169,14 @@ fn groups_that_are_no_leaks_do_not_alarm() {
         "{text}"
     );
     assert!(
-        text.contains("\nNOT YET A LEAK eof-unread: python3"),
+        text.contains("\nNOT YET A LEAK eof-unread in fetch_page (crawl.py:42)\n  python3"),
         "{text}"
     );
 }
 
 #[test]
 fn no_line_is_longer_than_the_terminal_is_wide() {
-    let groups = samples::every_verdict();
+    let groups = [samples::every_verdict(), vec![handler()]].concat();
     for width in 60..=200 {
         for line in render(&report(groups.clone()), width).lines() {
             assert!(
@@ -240,10 +325,21 @@ fn every_other_qualifier_is_told() {
         })
     };
     assert!(told(Qualifier::BeforeTracer).contains("Some were opened before tcpleak started"));
-    assert!(told(Qualifier::NotSampled).contains("The code path of some was not sampled"));
     assert!(told(Qualifier::HeldWithoutDescriptor).contains("held without descriptor"));
     assert!(told(Qualifier::ProcessEnded).contains("python3 (pid 4242, ended)"));
     assert!(told(Qualifier::RecentlySent).contains("LEAK OR IN USE eof-unread"));
+}
+
+#[test]
+fn how_many_were_not_sampled_is_told() {
+    assert!(
+        words(handler()).contains("The code path of 380 of these 400 connections was not sampled.")
+    );
+    let words = words(Group {
+        origin: None,
+        ..handler()
+    });
+    assert!(!words.contains("380"), "no path is shown: {words}");
 }
 
 #[test]
@@ -307,6 +403,6 @@ fn changes_are_a_line_each_and_news_a_whole_block() {
 
 #[test]
 fn nothing_is_written_when_nothing_changed() {
-    let same = report(samples::every_verdict());
+    let same = report([samples::every_verdict(), vec![handler()]].concat());
     assert_eq!(render_changes(&same, &same), "");
 }

@@ -1,0 +1,136 @@
+use super::{super::tests::words, *};
+use crate::{
+    output::samples::{eof_unread, library, own, path, titled},
+    report::Incomplete,
+};
+
+#[test]
+fn a_path_that_is_not_complete_says_why() {
+    let ends = |reason| {
+        words(Group {
+            origin: Some(CodePath::new(
+                PathKind::Connect,
+                vec![own("fetch", "fetch.c", 1)],
+                Some(reason),
+            )),
+            ..eof_unread()
+        })
+    };
+    for (reason, words) in [
+        (
+            Incomplete::StackTooDeep,
+            "the copied part of the stack ends here",
+        ),
+        (
+            Incomplete::NoUnwindInformation,
+            "the code has no unwind information",
+        ),
+        (
+            Incomplete::FramePointers,
+            "lets only frame pointers be followed",
+        ),
+        (
+            Incomplete::ProcessGone,
+            "was gone before its code could be read",
+        ),
+        (
+            Incomplete::ReaderFailed,
+            "files of the program could not be read",
+        ),
+        (Incomplete::IoUringWorker, "a worker of io_uring did it"),
+        (
+            Incomplete::Unproven,
+            "nothing proves that the thread began here",
+        ),
+    ] {
+        let text = ends(reason);
+        assert!(text.contains("fetch.c:1 ... "), "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+/// The text of a group whose connections were opened by `fetch` and used last as told.
+fn used(last_use: LastUse) -> String {
+    words(titled(Group {
+        origin: Some(path(PathKind::Connect, vec![own("fetch", "fetch.c", 1)])),
+        last_use: Some(last_use),
+        ..eof_unread()
+    }))
+}
+
+fn last_use(read: Option<CodePath>, write: Option<CodePath>) -> LastUse {
+    LastUse {
+        direction: Direction::Write,
+        ago_s: 12.0,
+        unsampled: 0,
+        read,
+        reads_since: 0,
+        write,
+        writes_since: 0,
+    }
+}
+
+fn through(kind: PathKind, function: &str) -> Option<CodePath> {
+    let frames = vec![
+        library("SSL_do", "/lib/libssl.so.3"),
+        own(function, "use.c", 5),
+    ];
+    Some(path(kind, frames))
+}
+
+#[test]
+fn a_read_and_a_write_by_the_same_functions_are_shown_once() {
+    let (read, write) = (
+        through(PathKind::Read, "talk"),
+        through(PathKind::Write, "talk"),
+    );
+    let text = used(last_use(read, write));
+    assert!(
+        text.contains("Last use written 12 s ago, and read before that, by (innermost first) SSL_do in libssl.so.3 > talk use.c:5 Next step"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_earlier_of_two_uses_shows_the_program_only() {
+    let (read, write) = (
+        through(PathKind::Read, "listen"),
+        through(PathKind::Write, "talk"),
+    );
+    let text = used(last_use(read, write));
+    assert!(
+        text.contains("> talk use.c:5 read before that, by > listen use.c:5 Next step"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_use_by_the_functions_that_opened_is_cut_to_these() {
+    let text = used(last_use(None, through(PathKind::Write, "fetch")));
+    assert!(
+        text.contains("Last use written 12 s ago, by (innermost first) > fetch use.c:5 Next step"),
+        "{text}"
+    );
+}
+
+#[test]
+fn uses_that_were_not_captured_are_told() {
+    let text = used(last_use(None, None));
+    assert!(
+        text.contains("Last use written 12 s ago; the code was not captured. Next step"),
+        "{text}"
+    );
+    let text = used(LastUse {
+        writes_since: 3,
+        unsampled: 4,
+        ..last_use(None, through(PathKind::Write, "talk"))
+    });
+    assert!(
+        text.contains("written 12 s ago; last captured up to 3 writes earlier, by SSL_do"),
+        "{text}"
+    );
+    assert!(
+        text.contains("The last use of 4 of these 20 connections was not sampled."),
+        "{text}"
+    );
+}

@@ -79,18 +79,14 @@ pub(super) fn write(
 fn why(reason: Incomplete) -> &'static str {
     match reason {
         Incomplete::StackTooDeep => "the copied part of the stack ends here",
-        Incomplete::NoUnwindInformation => {
-            "who called this is not known: the code has no unwind information"
-        }
+        Incomplete::NoUnwindInformation => "no unwind information says who called this",
         Incomplete::FramePointers => {
             "callers may be missing: this kernel (before 5.15) lets only frame pointers be followed"
         }
         Incomplete::ProcessGone => "the process was gone before its code could be read",
         Incomplete::ReaderFailed => "the files of the program could not be read",
-        Incomplete::IoUringWorker => {
-            "a worker of io_uring did it: there is no code of the program on its stack"
-        }
-        Incomplete::Unproven => "callers may be missing: nothing proves that the thread began here",
+        Incomplete::IoUringWorker => "a worker of io_uring did this, on no stack of the program",
+        Incomplete::Unproven => "nothing proves that the thread began here",
     }
 }
 

@@ -23,7 +23,7 @@ fn a_path_that_is_not_complete_says_why() {
         ),
         (
             Incomplete::NoUnwindInformation,
-            "the code has no unwind information",
+            "no unwind information says who called this",
         ),
         (
             Incomplete::FramePointers,
@@ -37,7 +37,7 @@ fn a_path_that_is_not_complete_says_why() {
             Incomplete::ReaderFailed,
             "files of the program could not be read",
         ),
-        (Incomplete::IoUringWorker, "a worker of io_uring did it"),
+        (Incomplete::IoUringWorker, "a worker of io_uring did this"),
         (
             Incomplete::Unproven,
             "nothing proves that the thread began here",

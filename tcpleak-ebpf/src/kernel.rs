@@ -7,7 +7,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_task, bpf_jiffies64, bpf_probe_read_kernel,
     generated::bpf_probe_read_kernel as raw_probe_read_kernel,
 };
-use tcpleak_ebpf::{Endpoints, Offsets, Socket, Task, tcp_state};
+use tcpleak_ebpf::{Endpoints, Offsets, PathHeader, Socket, Task, tcp_state};
 
 /// Set by the loader from the kernel's BTF, before the programs are verified: the verifier sees
 /// constants.
@@ -275,6 +275,17 @@ pub fn describe_current_process(description: &mut Task) -> bool {
     }
     describe_task(current, description);
     true
+}
+
+/// Which program the running process is at this time, and how much code it has mapped.
+#[inline(always)]
+pub fn current_image(header: &mut PathHeader) {
+    header.image = 0;
+    header.code_pages = 0;
+    if let Some(memory) = current().follow(offset!(task_mm)) {
+        header.image = memory.read(offset!(mm_start_stack));
+        header.code_pages = memory.read(offset!(mm_exec_vm));
+    }
 }
 
 /// Whether the running thread has a user stack of its own: an io_uring worker has none.

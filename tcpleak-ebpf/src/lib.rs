@@ -9,8 +9,16 @@
 
 #![no_std]
 
-/// Longest code path, in frames, that a capture keeps. A path of this length counts as truncated.
+/// Longest code path, in frames, that a walk by frame pointers keeps. A path of this length counts as
+/// truncated.
 pub const MAX_FRAMES: usize = 64;
+
+/// Most bytes of a stack that are copied: what one slot of a per-CPU map (32 KiB) has room for
+/// beside the header.
+pub const STACK_BYTES: usize = 127 * 256;
+
+/// Most ranges of addresses that a process's code is said to lie in.
+pub const CODE_RANGES: usize = 4;
 
 /// Bytes of a process name, as in the kernel's `TASK_COMM_LEN`.
 pub const COMM_LEN: usize = 16;
@@ -79,6 +87,30 @@ pub struct Endpoints {
     pub netns: u32,
 }
 
+/// What a capture holds: the values of [`PathHeader::kind`].
+pub mod path_kind {
+    /// Registers, and a copy of the stack from the stack pointer on.
+    pub const STACK: u32 = 0;
+    /// Return addresses, found by frame pointers.
+    pub const FRAME_POINTERS: u32 = 1;
+    /// Nothing: a worker thread of io_uring, which has no user stack.
+    pub const IO_WORKER: u32 = 2;
+}
+
+/// Uses of a connection in one direction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// The last one.
+    pub at: u64,
+    /// Fingerprint of the latest code path that was captured; zero when none was.
+    pub path: u64,
+    /// How many there were; stays at its largest value.
+    pub count: u32,
+    /// How many there were when `path` was captured.
+    pub captured_count: u32,
+}
+
 /// What tracing knows about one connection: the value kept for each sock address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +134,10 @@ pub struct Connection {
     pub closer: Task,
     /// The ends at the time of opening. A local port of zero was not chosen yet.
     pub ends: Endpoints,
+    /// Reads that returned data, or the end of file.
+    pub reads: Use,
+    /// Writes that took data.
+    pub writes: Use,
     /// Last survey that found this socket, for the sweep of entries whose end was missed.
     pub survey: u32,
     /// One of [`birth`].
@@ -177,20 +213,107 @@ pub struct Sighting {
     pub reserved: u32,
 }
 
-/// A captured code path, sent once for each fingerprint.
+/// What is known of a captured code path beside its stack.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathHeader {
+    /// Hash of the process and of what its stack holds.
+    pub fingerprint: u64,
+    /// Start of the process's first stack: another one after each exec.
+    pub image: u64,
+    /// Pages of code that the process has mapped: another number once a library was loaded.
+    pub code_pages: u64,
+    /// The process and thread whose stack it is.
+    pub task: Task,
+    /// Program counter.
+    pub pc: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer register.
+    pub fp: u64,
+    /// Link register; zero where there is none.
+    pub lr: u64,
+    /// One of [`path_kind`].
+    pub kind: u32,
+    /// Bytes of payload that follow.
+    pub length: u32,
+}
+
+/// A captured code path, sent once for each fingerprint, and only as much of it as is filled.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct CapturedPath {
-    /// Hash of the process and the frames.
-    pub fingerprint: u64,
-    /// The process and thread whose stack it is.
-    pub task: Task,
-    /// How many of `frames` are filled.
-    pub frame_count: u32,
+    /// What follows.
+    pub header: PathHeader,
+    /// The stack from `sp` on, or return addresses, innermost first.
+    pub payload: [u64; STACK_BYTES / 8],
+}
+
+/// Where the code of a process lies, as user space knows it once it has looked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessCode {
+    /// The [`PathHeader::image`] that this is about.
+    pub image: u64,
+    /// The [`PathHeader::code_pages`] that this is about.
+    pub code_pages: u64,
+    /// Bytes of the stack that tell its paths apart.
+    pub window: u32,
     /// Zero.
     pub reserved: u32,
-    /// Return addresses, innermost first.
-    pub frames: [u64; MAX_FRAMES],
+    /// Ranges that hold all of its code; unused ones are empty.
+    pub ranges: [CodeRange; CODE_RANGES],
+}
+
+/// A range of addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeRange {
+    /// The first address.
+    pub start: u64,
+    /// How many there are.
+    pub length: u64,
+}
+
+/// How much capturing is allowed: rates as the time that one capture uses up, and how much time may
+/// be used up ahead. All in nanoseconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Of one process.
+    pub process_interval: u64,
+    /// Of one process, at once.
+    pub process_burst: u64,
+    /// Of the whole host.
+    pub host_interval: u64,
+    /// Of the whole host, at once.
+    pub host_burst: u64,
+}
+
+/// What a group of programs has cost on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Times that one of them ran.
+    pub runs: u64,
+    /// Of these, those that were timed.
+    pub timed_runs: u64,
+    /// What the timed ones took, captures not included, in nanoseconds.
+    pub timed_ns: u64,
+    /// Captures.
+    pub captures: u64,
+    /// What the captures took, in nanoseconds.
+    pub capture_ns: u64,
+}
+
+/// Slots of the map `COSTS`.
+pub mod cost_slot {
+    /// State changes, ends and accept().
+    pub const LIFECYCLE: u32 = 0;
+    /// Reads and writes.
+    pub const USE: u32 = 1;
+    /// Number of slots.
+    pub const COUNT: u32 = 2;
 }
 
 /// The counters that the programs keep, one slot of the map `COUNTERS` for each.
@@ -205,8 +328,12 @@ pub enum Counter {
     PathsDropped = 2,
     /// Lifecycle records that did not fit the socket found at their address.
     StaleRecords = 3,
+    /// Connections whose opening was not sampled, to keep the cost down.
+    OriginsUnsampled = 4,
+    /// Reads and writes that were to be sampled and were not, to keep the cost down.
+    UsesUnsampled = 5,
     /// Number of counters before the per-state ones.
-    States = 4,
+    States = 6,
 }
 
 /// Slots of the map `COUNTERS`: the named counters, then sockets found by `iter/tcp` by TCP state.
@@ -224,6 +351,9 @@ pub struct Offsets {
     pub task_group_leader: u32,
     pub task_start_boottime: u32,
     pub task_files: u32,
+    pub task_mm: u32,
+    pub mm_start_stack: u32,
+    pub mm_exec_vm: u32,
     pub files_fdt: u32,
     pub fdtable_max_fds: u32,
     pub fdtable_fd: u32,
@@ -275,11 +405,19 @@ impl Offsets {
 const _: () = {
     assert!(size_of::<Task>() == 32);
     assert!(size_of::<Endpoints>() == 40);
-    assert!(size_of::<Connection>() == 160);
+    assert!(size_of::<Use>() == 24);
+    assert!(size_of::<Connection>() == 208);
     assert!(size_of::<Socket>() == 120);
-    assert!(size_of::<Sighting>() == 320);
-    assert!(size_of::<CapturedPath>() == 48 + 8 * MAX_FRAMES);
-    assert!(size_of::<Offsets>() == 46 * 4);
+    assert!(size_of::<Sighting>() == 368);
+    assert!(size_of::<PathHeader>() == 96);
+    assert!(size_of::<CapturedPath>() == 96 + STACK_BYTES);
+    // The most that the kernel allocates for each CPU.
+    assert!(size_of::<CapturedPath>() <= 32 * 1024);
+    assert!(8 * MAX_FRAMES <= STACK_BYTES);
+    assert!(size_of::<ProcessCode>() == 88);
+    assert!(size_of::<Limits>() == 32);
+    assert!(size_of::<Cost>() == 40);
+    assert!(size_of::<Offsets>() == 49 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]
@@ -292,5 +430,11 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Sighting {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::CapturedPath {}
+    unsafe impl aya::Pod for super::PathHeader {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ProcessCode {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Limits {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Cost {}
 }

@@ -5,11 +5,12 @@ use aya_ebpf::{
     helpers::{bpf_get_current_cgroup_id, bpf_ktime_get_ns},
 };
 use aya_log_ebpf::{debug, warn};
-use tcpleak_ebpf::{Connection, Counter, birth, tcp_state};
+use tcpleak_ebpf::{Connection, Counter, Task, Use, birth, cost_slot, tcp_state};
 
 use crate::{
     kernel::{Address, Sock, describe_current_process},
-    maps::{CONNECTIONS, RECORD_SCRATCH, count},
+    limits::Subject,
+    maps::{CONNECTIONS, RECORD_SCRATCH, TASK_SCRATCH, count},
     path::{Capture, capture},
 };
 
@@ -100,25 +101,88 @@ pub fn accepted(context: &impl EbpfContext, sock: Sock) {
     }
 }
 
+/// What a read or a write did.
+pub struct Outcome {
+    /// The program that saw it.
+    pub program: Capture,
+    /// Bytes moved; negative for an error.
+    pub returned: i64,
+    /// Whether the bytes stay to be read again (`MSG_PEEK`).
+    pub peeked: bool,
+}
+
 /// A process reads from or writes to some socket, TCP or not. Claims a connection whose accept()
 /// was not seen.
 #[inline(always)]
-pub fn used(
-    context: &impl EbpfContext,
-    sock: u64,
-    capture: Capture,
-    read_end_of_file: impl FnOnce() -> bool,
-) {
+pub fn used(context: &impl EbpfContext, sock: u64, outcome: &Outcome) {
     let Some(record) = CONNECTIONS.get_ptr_mut(sock) else {
         return;
     };
     // SAFETY: as in `accepted`.
     let record = unsafe { &mut *record };
+    let mut claimed = false;
     if record.birth == birth::PENDING {
-        own(context, record, birth::FIRST_USED, capture);
+        own(context, record, birth::FIRST_USED, outcome.program);
+        claimed = true;
     }
-    if record.eof_read_at == 0 && read_end_of_file() {
-        record.eof_read_at = now();
+    let reads = matches!(outcome.program, Capture::Receive);
+    let mut end_of_file = false;
+    if reads && outcome.returned == 0 && !outcome.peeked {
+        // A read of no bytes, and one after shutdown(SHUT_RD), return zero as well.
+        let Some(sock) = Sock::checked(Address(sock)) else {
+            return;
+        };
+        end_of_file = record.eof_read_at == 0 && sock.is_read_to_the_end();
+    }
+    if (outcome.returned <= 0 && !end_of_file) || outcome.peeked {
+        return;
+    }
+    let now = now();
+    if end_of_file {
+        record.eof_read_at = now;
+    }
+    let origin = record.origin;
+    let uses = if reads {
+        &mut record.reads
+    } else {
+        &mut record.writes
+    };
+    let notable = note(uses, now);
+    if claimed {
+        uses.path = origin;
+        uses.captured_count = uses.count;
+    } else if notable || end_of_file {
+        capture_use(context, uses, outcome.program);
+    }
+}
+
+/// Counts a use, and says whether its code path is worth a capture: that of the first few, the first
+/// one after a pause, and then ever fewer.
+#[inline(always)]
+fn note(uses: &mut Use, now: u64) -> bool {
+    const FIRST: u32 = 4;
+    const PAUSE: u64 = 1_000_000_000;
+    let paused = now.wrapping_sub(uses.at) > PAUSE;
+    uses.at = now;
+    uses.count = uses.count.saturating_add(1);
+    paused || uses.count <= FIRST || uses.count & (uses.count - 1) == 0
+}
+
+#[inline(always)]
+fn capture_use(context: &impl EbpfContext, uses: &mut Use, program: Capture) {
+    let Some(task) = TASK_SCRATCH.get_ptr_mut(program as u32) else {
+        return;
+    };
+    // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
+    let task: &mut Task = unsafe { &mut *task };
+    if !describe_current_process(task) {
+        return;
+    }
+    let path = capture(context, program, Subject::Use, task, cost_slot::USE);
+    // The path of an earlier use tells more than none.
+    if path != 0 {
+        uses.path = path;
+        uses.captured_count = uses.count;
     }
 }
 
@@ -201,7 +265,11 @@ fn own(context: &impl EbpfContext, record: &mut Connection, birth: u8, slot: Cap
     if !describe_current_process(&mut record.opener) {
         return;
     }
-    record.origin = capture(context, slot, &record.opener);
+    let accounted = match slot {
+        Capture::State | Capture::Accept => cost_slot::LIFECYCLE,
+        Capture::Receive | Capture::Send => cost_slot::USE,
+    };
+    record.origin = capture(context, slot, Subject::Origin, &record.opener, accounted);
     // SAFETY: the helper takes nothing and returns a number.
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     debug!(
@@ -218,8 +286,9 @@ fn keep(context: &impl EbpfContext, sock: Sock, record: &Connection) {
     }
 }
 
+/// Nanoseconds of the monotonic clock.
 #[inline(always)]
-fn now() -> u64 {
+pub fn now() -> u64 {
     // SAFETY: the helper takes nothing and returns a number.
     unsafe { bpf_ktime_get_ns() }
 }

@@ -7,51 +7,70 @@
 #![no_std]
 #![no_main]
 
+mod calls;
+mod cost;
 mod kernel;
 mod lifecycle;
+mod limits;
 mod maps;
 mod path;
+mod registers;
 mod survey;
+mod walk;
 
 use aya_ebpf::{
     EbpfContext,
-    macros::{btf_tracepoint, fexit, kretprobe, tracepoint},
-    programs::{BtfTracePointContext, FExitContext, RetProbeContext, TracePointContext},
+    helpers::bpf_get_func_arg,
+    macros::{btf_tracepoint, fexit, kprobe, kretprobe, tracepoint},
+    programs::{
+        BtfTracePointContext, FExitContext, ProbeContext, RetProbeContext, TracePointContext,
+    },
 };
+use calls::receive_flags_at;
+use cost::account;
 use kernel::{Address, Sock, sock_of_descriptor};
+use lifecycle::Outcome;
 use path::Capture;
+use registers::argument;
+use tcpleak_ebpf::cost_slot::{LIFECYCLE, USE};
 
 /// Any TCP state change; best form: BTF raw tracepoint.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
-    lifecycle::state_changed(
-        &context,
-        Address(context.arg(0)),
-        context.arg(1),
-        context.arg(2),
-    );
+    let (sock, from, to) = (Address(context.arg(0)), context.arg(1), context.arg(2));
+    account(LIFECYCLE, || {
+        lifecycle::state_changed(&context, sock, from, to);
+    });
     0
 }
 
 /// Any TCP state change; classic tracepoint. Fields: skaddr at 8, oldstate at 16, newstate at 20.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 fn inet_sock_set_state_classic(context: TracePointContext) -> i32 {
-    let sock = Address(field(&context, 8));
-    lifecycle::state_changed(&context, sock, field(&context, 16), field(&context, 20));
+    let (sock, from, to) = (
+        Address(field(&context, 8)),
+        field(&context, 16),
+        field(&context, 20),
+    );
+    account(LIFECYCLE, || {
+        lifecycle::state_changed(&context, sock, from, to);
+    });
     0
 }
 
 /// The end of a socket; best form: BTF raw tracepoint.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn tcp_destroy_sock(context: BtfTracePointContext) -> i32 {
-    lifecycle::destroyed(context.arg(0));
+    let sock = context.arg(0);
+    account(LIFECYCLE, || lifecycle::destroyed(sock));
     0
 }
 
 /// The end of a socket; classic tracepoint. Field: skaddr at 8.
 #[tracepoint(category = "tcp", name = "tcp_destroy_sock")]
 fn tcp_destroy_sock_classic(context: TracePointContext) -> i32 {
-    lifecycle::destroyed(field(&context, 8));
+    let sock = field(&context, 8);
+    account(LIFECYCLE, || lifecycle::destroyed(sock));
     0
 }
 
@@ -61,7 +80,7 @@ fn inet_csk_accept(context: FExitContext) -> i32 {
     if let Ok(returned) = context.ret()
         && let Some(sock) = Sock::checked(Address(returned))
     {
-        lifecycle::accepted(&context, sock);
+        account(LIFECYCLE, || lifecycle::accepted(&context, sock));
     }
     0
 }
@@ -70,7 +89,7 @@ fn inet_csk_accept(context: FExitContext) -> i32 {
 #[kretprobe(function = "inet_csk_accept")]
 fn inet_csk_accept_return(context: RetProbeContext) -> u32 {
     if let Some(sock) = Sock::checked(Address(context.ret())) {
-        lifecycle::accepted(&context, sock);
+        account(LIFECYCLE, || lifecycle::accepted(&context, sock));
     }
     0
 }
@@ -87,25 +106,76 @@ fn sys_exit_accept4(context: TracePointContext) -> i32 {
     accept_returned(&context)
 }
 
-/// A read of any socket.
+/// A read of any socket; best form: BTF raw tracepoint.
 #[btf_tracepoint(function = "sock_recv_length")]
 fn sock_recv_length(context: BtfTracePointContext) -> i32 {
-    const MSG_PEEK: i32 = 2;
-    let (returned, flags): (i32, i32) = (context.arg(1), context.arg(2));
-    let sock: u64 = context.arg(0);
-    lifecycle::used(&context, sock, Capture::Receive, || {
-        // A read of no bytes, and one after shutdown(SHUT_RD), return zero as well.
-        returned == 0
-            && flags & MSG_PEEK == 0
-            && Sock::checked(Address(sock)).is_some_and(Sock::is_read_to_the_end)
-    });
+    let (sock, returned, flags): (u64, i32, i32) = (context.arg(0), context.arg(1), context.arg(2));
+    received(&context, sock, returned.into(), flags)
+}
+
+/// A write to any socket; best form: BTF raw tracepoint.
+#[btf_tracepoint(function = "sock_send_length")]
+fn sock_send_length(context: BtfTracePointContext) -> i32 {
+    let (sock, returned): (u64, i32) = (context.arg(0), context.arg(1));
+    sent(&context, sock, returned.into())
+}
+
+/// A read of a TCP socket; the exit of the kernel function.
+#[fexit(function = "tcp_recvmsg")]
+fn tcp_recvmsg(context: FExitContext) -> i32 {
+    match context.ret::<i32>() {
+        Ok(returned) => received(
+            &context,
+            context.arg(0),
+            returned.into(),
+            flags_of(&context),
+        ),
+        Err(_) => 0,
+    }
+}
+
+/// A write to a TCP socket; the exit of the kernel function.
+#[fexit(function = "tcp_sendmsg")]
+fn tcp_sendmsg(context: FExitContext) -> i32 {
+    match context.ret::<i32>() {
+        Ok(returned) => sent(&context, context.arg(0), returned.into()),
+        Err(_) => 0,
+    }
+}
+
+/// A read of a TCP socket; kprobe, which sees what is asked for, and leaves it to the kretprobe.
+#[kprobe(function = "tcp_recvmsg")]
+fn tcp_recvmsg_entry(context: ProbeContext) -> u32 {
+    let flags = match receive_flags_at() {
+        4 => argument(&context, 4),
+        _ => argument(&context, 3),
+    };
+    calls::begin(argument(&context, 0), flags);
     0
 }
 
-/// A write to any socket.
-#[btf_tracepoint(function = "sock_send_length")]
-fn sock_send_length(context: BtfTracePointContext) -> i32 {
-    lifecycle::used(&context, context.arg(0), Capture::Send, || false);
+/// A read of a TCP socket; kretprobe.
+#[kretprobe(function = "tcp_recvmsg")]
+fn tcp_recvmsg_return(context: RetProbeContext) -> u32 {
+    if let Some(call) = calls::end() {
+        received(&context, call.sock, context.ret::<i32>().into(), call.flags);
+    }
+    0
+}
+
+/// A write to a TCP socket; kprobe.
+#[kprobe(function = "tcp_sendmsg")]
+fn tcp_sendmsg_entry(context: ProbeContext) -> u32 {
+    calls::begin(argument(&context, 0), 0);
+    0
+}
+
+/// A write to a TCP socket; kretprobe.
+#[kretprobe(function = "tcp_sendmsg")]
+fn tcp_sendmsg_return(context: RetProbeContext) -> u32 {
+    if let Some(call) = calls::end() {
+        sent(&context, call.sock, context.ret::<i32>().into());
+    }
     0
 }
 
@@ -133,13 +203,45 @@ pub unsafe extern "C" fn survey_sockets(context: *mut survey::Tcp) -> i32 {
     0
 }
 
+#[inline(always)]
+fn received(context: &impl EbpfContext, sock: u64, returned: i64, flags: i32) -> i32 {
+    const MSG_PEEK: i32 = 2;
+    let outcome = Outcome {
+        program: Capture::Receive,
+        returned,
+        peeked: flags & MSG_PEEK != 0,
+    };
+    account(USE, || lifecycle::used(context, sock, &outcome));
+    0
+}
+
+#[inline(always)]
+fn sent(context: &impl EbpfContext, sock: u64, returned: i64) -> i32 {
+    let outcome = Outcome {
+        program: Capture::Send,
+        returned,
+        peeked: false,
+    };
+    account(USE, || lifecycle::used(context, sock, &outcome));
+    0
+}
+
+/// The flags of tcp_recvmsg(), by the helper that takes the number of the argument as a value.
+#[inline(always)]
+fn flags_of(context: &FExitContext) -> i32 {
+    let mut flags = 0;
+    // SAFETY: the helper writes one number to its place.
+    unsafe { bpf_get_func_arg(context.as_ptr(), receive_flags_at(), &mut flags) };
+    flags as i32
+}
+
 /// The return value of an accept system call: at 16 in the record of the tracepoint.
 fn accept_returned(context: &TracePointContext) -> i32 {
     let descriptor: i64 = field(context, 16);
     if let Ok(descriptor) = u32::try_from(descriptor)
         && let Some(sock) = sock_of_descriptor(descriptor)
     {
-        lifecycle::accepted(context, sock);
+        account(LIFECYCLE, || lifecycle::accepted(context, sock));
     }
     0
 }

@@ -5,7 +5,10 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tcpleak_ebpf::{COUNTER_SLOTS, CapturedPath, Connection, Counter, Sighting};
+use tcpleak_ebpf::{
+    COUNTER_SLOTS, CapturedPath, Connection, Cost, Counter, Limits, ProcessCode, Sighting, Task,
+    cost_slot,
+};
 
 /// What tracing knows about each connection, by sock address. Entries are allocated as they come:
 /// preallocating room for all of them would take the memory of a busy host on every host.
@@ -19,7 +22,28 @@ pub static KNOWN_PATHS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_38
 
 /// New code paths, as [`CapturedPath`].
 #[map]
-pub static PATHS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub static PATHS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Where the code of each process lies, by process id.
+#[map]
+pub static PROCESS_CODE: HashMap<u32, ProcessCode> =
+    HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// How much capturing is allowed.
+#[map]
+pub static LIMITS: Array<Limits> = Array::with_max_entries(1, 0);
+
+/// Until when each process has used up what it may capture, by process id.
+#[map]
+pub static PROCESS_BUCKETS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Until when the host has used up what it may capture.
+#[map]
+pub static HOST_BUCKET: Array<u64> = Array::with_max_entries(1, 0);
+
+/// What the programs cost, by [`cost_slot`].
+#[map]
+pub static COSTS: PerCpuArray<Cost> = PerCpuArray::with_max_entries(cost_slot::COUNT, 0);
 
 /// Where a path is put together. One slot for each program that captures: a program never
 /// interrupts itself on one CPU, but it may interrupt another.
@@ -29,6 +53,10 @@ pub static PATH_SCRATCH: PerCpuArray<CapturedPath> = PerCpuArray::with_max_entri
 /// Where a new record is put together, in the slots of [`PATH_SCRATCH`].
 #[map]
 pub static RECORD_SCRATCH: PerCpuArray<Connection> = PerCpuArray::with_max_entries(4, 0);
+
+/// Where the running process is described, in the slots of [`PATH_SCRATCH`].
+#[map]
+pub static TASK_SCRATCH: PerCpuArray<Task> = PerCpuArray::with_max_entries(4, 0);
 
 /// Where a survey record is put together; only one iterator runs at a time.
 #[map]

@@ -1,13 +1,23 @@
 //! Capture of the user-space code path, sent to user space once for each distinct path.
-
-use core::mem::size_of;
+//!
+//! Two paths are the same when the same addresses of code stand on the stack in the same order. That
+//! takes no unwinding, and errs on the safe side: old addresses in unused parts of the stack can make
+//! one path look like two, but never two like one. User space makes them one again.
 
 use aya_ebpf::{EbpfContext, bindings::BPF_F_USER_STACK, helpers::bpf_get_stack};
-use tcpleak_ebpf::{CapturedPath, Counter, MAX_FRAMES, Task};
+use tcpleak_ebpf::{
+    CODE_RANGES, CapturedPath, CodeRange, Counter, MAX_FRAMES, PathHeader, STACK_BYTES, Task,
+    path_kind,
+};
 
 use crate::{
-    kernel::current_has_user_stack,
-    maps::{KNOWN_PATHS, PATH_SCRATCH, PATHS, count},
+    cost,
+    kernel::{current_has_user_stack, current_image},
+    lifecycle::now,
+    limits::{self, Subject},
+    maps::{KNOWN_PATHS, PATH_SCRATCH, PATHS, PROCESS_CODE, count},
+    registers,
+    walk::{Walk, mix},
 };
 
 /// The program that captures, and so the scratch slot that it owns.
@@ -24,10 +34,22 @@ pub enum Capture {
     Send = 3,
 }
 
-/// Captures the running thread's user stack. Gives its fingerprint, zero when there is none.
+/// Captures the running thread's user stack, if the limits permit. Gives its fingerprint, zero when
+/// there is none.
 #[inline(always)]
-pub fn capture(context: &impl EbpfContext, slot: Capture, task: &Task) -> u64 {
-    if !current_has_user_stack() {
+pub fn capture(
+    context: &impl EbpfContext,
+    slot: Capture,
+    subject: Subject,
+    task: &Task,
+    accounted: u32,
+) -> u64 {
+    let started = now();
+    if !limits::permit(subject, task.tgid, started) {
+        count(match subject {
+            Subject::Origin => Counter::OriginsUnsampled,
+            Subject::Use => Counter::UsesUnsampled,
+        });
         return 0;
     }
     let Some(path) = PATH_SCRATCH.get_ptr_mut(slot as u32) else {
@@ -35,52 +57,161 @@ pub fn capture(context: &impl EbpfContext, slot: Capture, task: &Task) -> u64 {
     };
     // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
     let path: &mut CapturedPath = unsafe { &mut *path };
+    path.header.task = *task;
+    current_image(&mut path.header);
+    let fingerprint = if !current_has_user_stack() {
+        of_worker(path)
+    } else if registers::read(&mut path.header) {
+        of_stack(path, slot)
+    } else {
+        of_frame_pointers(context, path, slot)
+    };
+    if fingerprint == 0 {
+        count(Counter::PathsUnreadable);
+    }
+    cost::captured(accounted, started);
+    fingerprint
+}
+
+/// A worker of io_uring has no user stack: all of a process's workers are one path.
+#[inline(always)]
+fn of_worker(path: &mut CapturedPath) -> u64 {
+    path.header.kind = path_kind::IO_WORKER;
+    path.header.length = 0;
+    let fingerprint = mix(seed(&path.header), u64::from(path_kind::IO_WORKER));
+    send(path, fingerprint);
+    fingerprint
+}
+
+/// Copies as much of the stack as tells the paths of this process apart, and all of it for a path
+/// that is new.
+#[inline(always)]
+fn of_stack(path: &mut CapturedPath, slot: Capture) -> u64 {
+    path.header.kind = path_kind::STACK;
+    let mut walk = Walk {
+        ranges: [CodeRange::default(); CODE_RANGES],
+        fingerprint: mix(seed(&path.header), path.header.pc),
+        sp: path.header.sp,
+        slot: slot as u32,
+        bytes: STACK_BYTES as u32,
+        walked: 0,
+        adds_up: 1,
+    };
+    // SAFETY: the entry is copied from before the program ends, within the grace period.
+    match unsafe { PROCESS_CODE.get(path.header.task.tgid) } {
+        Some(code)
+            if code.image == path.header.image && code.code_pages == path.header.code_pages =>
+        {
+            walk.ranges = code.ranges;
+            walk.bytes = code.window;
+        }
+        _ => take_for_code(&mut walk.ranges, path.header.sp),
+    }
+    walk.run();
+    let fingerprint = walk.fingerprint;
+    if is_known(fingerprint) {
+        return fingerprint;
+    }
+    if walk.walked == walk.bytes {
+        walk.bytes = STACK_BYTES as u32;
+        walk.adds_up = 0;
+        walk.run();
+    }
+    path.header.length = walk.walked;
+    send(path, fingerprint);
+    fingerprint
+}
+
+/// Where the kernel does not tell the registers: as far as frame pointers lead.
+#[inline(always)]
+fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath, slot: Capture) -> u64 {
+    path.header.kind = path_kind::FRAME_POINTERS;
+    // SAFETY: the payload is larger than this, and any bytes are words.
+    let frames = unsafe { &mut *path.payload.as_mut_ptr().cast::<[u64; MAX_FRAMES]>() };
+    *frames = [0; MAX_FRAMES];
     // SAFETY: the buffer is as large as said, and the helper writes no more.
     let bytes = unsafe {
         bpf_get_stack(
             context.as_ptr(),
-            path.frames.as_mut_ptr().cast(),
+            frames.as_mut_ptr().cast(),
             size_of::<[u64; MAX_FRAMES]>() as u32,
             u64::from(BPF_F_USER_STACK),
         )
     };
     if bytes <= 0 {
-        count(Counter::PathsUnreadable);
         return 0;
     }
-    let frame_count = bytes as usize / size_of::<u64>();
-    let mut fingerprint = mix(FINGERPRINT_SEED, u64::from(task.tgid));
-    fingerprint = mix(fingerprint, task.start_ns);
-    for index in 0..MAX_FRAMES {
-        if index >= frame_count {
-            break;
-        }
-        fingerprint = mix(fingerprint, path.frames[index]);
+    let mut walk = Walk {
+        ranges: [CodeRange {
+            start: 1,
+            length: u64::MAX,
+        }; CODE_RANGES],
+        fingerprint: seed(&path.header),
+        sp: 0,
+        slot: slot as u32,
+        bytes: size_of::<[u64; MAX_FRAMES]>() as u32,
+        walked: 0,
+        adds_up: 1,
+    };
+    walk.run();
+    path.header.length = walk.bytes;
+    if !is_known(walk.fingerprint) {
+        send(path, walk.fingerprint);
     }
+    walk.fingerprint
+}
+
+/// What is taken for code before user space has looked at the process: everything but the stack.
+#[inline(always)]
+fn take_for_code(ranges: &mut [CodeRange; CODE_RANGES], sp: u64) {
+    const LOWEST: u64 = 0x1000;
+    const HIGHEST: u64 = 1 << 47;
+    /// The stack is not larger, as a rule.
+    const AROUND: u64 = 16 << 20;
+    let (below, above) = (sp.wrapping_sub(AROUND), sp.wrapping_add(AROUND));
+    ranges[0] = CodeRange {
+        start: LOWEST,
+        length: below.saturating_sub(LOWEST),
+    };
+    ranges[1] = CodeRange {
+        start: above,
+        length: HIGHEST.saturating_sub(above),
+    };
+}
+
+#[inline(always)]
+fn is_known(fingerprint: u64) -> bool {
     // SAFETY: only the presence of the entry is looked at.
-    if unsafe { KNOWN_PATHS.get(fingerprint) }.is_some() {
-        return fingerprint;
+    unsafe { KNOWN_PATHS.get(fingerprint) }.is_some()
+}
+
+/// Sends a path that is new. It counts as known only once it is on its way: one that found the ring
+/// full is sent the next time.
+#[inline(always)]
+fn send(path: &mut CapturedPath, fingerprint: u64) {
+    if is_known(fingerprint) {
+        return;
     }
-    path.fingerprint = fingerprint;
-    path.task = *task;
-    path.frame_count = frame_count as u32;
-    path.reserved = 0;
-    // Known only once it is on its way: a path that found the ring full is sent the next time.
-    if PATHS.output::<CapturedPath>(&*path, 0).is_ok() {
+    path.header.fingerprint = fingerprint;
+    let length = path.header.length as usize;
+    if length > STACK_BYTES {
+        return;
+    }
+    let start = (&raw const *path).cast::<u8>();
+    // SAFETY: the record is at least as large as its header and what its payload holds.
+    let filled = unsafe { core::slice::from_raw_parts(start, size_of::<PathHeader>() + length) };
+    if PATHS.output::<[u8]>(filled, 0).is_ok() {
         let _ = KNOWN_PATHS.insert(fingerprint, 1, 0);
     } else {
         count(Counter::PathsDropped);
     }
-    fingerprint
 }
 
 const FINGERPRINT_SEED: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// One step of a multiply-and-rotate hash: every input bit reaches the high half, the rotation
-/// brings it back down.
+/// The process, and the program that it is at this time.
 #[inline(always)]
-fn mix(hash: u64, word: u64) -> u64 {
-    (hash ^ word)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .rotate_left(29)
+fn seed(header: &PathHeader) -> u64 {
+    let process = mix(FINGERPRINT_SEED, u64::from(header.task.tgid));
+    mix(mix(process, header.task.start_ns), header.image)
 }

@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::{
     cli::{Cli, Command, Snapshot, Watch},
+    code_path::reader,
     doctor,
     judge::Rules,
     observer::Observer,
@@ -38,6 +39,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some(Command::Snapshot(options)) => snapshot(options).await,
             Some(Command::Doctor(options)) => doctor::run(options).await,
             Some(Command::LeakForDoctor) => doctor::leak(),
+            Some(Command::ReadCode) => {
+                reader::run().context("reading the code of programs")?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     })
 }
@@ -67,7 +72,8 @@ async fn snapshot(options: Snapshot) -> anyhow::Result<ExitCode> {
         min_age: options.select.min_age,
         watching: false,
     };
-    let report = Observer::new(probe, options.select, rules)?.look().await?;
+    let mut observer = Observer::new(probe, options.select, rules, 1.0)?;
+    let report = observer.look().await?;
     reporter.finish(&report)?;
     Ok(status(&report))
 }
@@ -80,6 +86,7 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
     let probe = Probe::load(Options {
         trace: true,
         accept_stacks: options.accept_stacks,
+        captures: options.captures,
         verbose: options.output.verbose,
     })?;
     let rules = Rules {
@@ -87,7 +94,7 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         watching: true,
     };
     let pids = options.select.pid.clone();
-    let mut observer = Observer::new(probe, options.select, rules)?;
+    let mut observer = Observer::new(probe, options.select, rules, options.budget)?;
     if options.accept_stacks {
         observer.keep_accept_calls();
     }

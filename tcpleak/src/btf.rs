@@ -80,6 +80,17 @@ impl Btf {
         self.size(type_id)
     }
 
+    /// How many parameters a function has; none when there is no function of that name.
+    pub fn parameters(&self, function: &str) -> Option<usize> {
+        let found = self.types.ids().find_map(|id| {
+            let found = self.types.type_at(id).ok()?;
+            let named = found.kind == kind::FUNC && self.types.name(found.name) == Some(function);
+            named.then_some(found)
+        })?;
+        let prototype = self.types.type_at(found.size_or_type).ok()?;
+        (prototype.kind == kind::FUNC_PROTO).then_some(prototype.count)
+    }
+
     fn structure(&self, name: &str) -> Result<Type, BtfError> {
         let missing = || BtfError::NoStructure(name.to_owned());
         let found = self

@@ -29,7 +29,7 @@ impl Cli {
             None => self.watch.output.verbose,
             Some(Command::Snapshot(snapshot)) => snapshot.output.verbose,
             Some(Command::Doctor(doctor)) => doctor.verbose,
-            Some(Command::LeakForDoctor) => false,
+            Some(Command::LeakForDoctor | Command::ReadCode) => false,
         }
     }
 }
@@ -62,6 +62,10 @@ pub enum Command {
     /// ends.
     #[command(hide = true)]
     LeakForDoctor,
+    /// The process that reads the files of other programs, for tcpleak itself; it talks on standard
+    /// input.
+    #[command(hide = true)]
+    ReadCode,
 }
 
 /// Options of watching.
@@ -83,6 +87,13 @@ pub struct Watch {
     /// offers nothing cheaper. It slows every system call of the host a little.
     #[arg(long)]
     pub accept_stacks: bool,
+    /// Most CPU time that tracing may cost, kernel side included, as a part of one core (1%, 0.5%).
+    /// What had to be left out to keep to it is counted and shown.
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent)]
+    pub budget: f64,
+    /// Most code paths that are captured of one process in a second, over time.
+    #[arg(long, value_name = "NUMBER", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub captures: u32,
 }
 
 /// Options of the snapshot.
@@ -141,6 +152,15 @@ fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+/// A part of one core.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    match number.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
+        _ => Err("a budget is more than 0% and at most 100% of one core".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,5 +175,14 @@ mod tests {
     fn surveys_that_are_too_close_are_refused() {
         assert!(interval("1ms").is_err());
         assert_eq!(interval("500ms"), Ok(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn a_budget_is_a_part_of_one_core() {
+        assert_eq!(percent("1%"), Ok(0.01));
+        assert_eq!(percent("0.5"), Ok(0.005));
+        for wrong in ["0", "-1%", "101%", "NaN", "inf", "%", "one"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
     }
 }

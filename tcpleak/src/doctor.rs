@@ -16,13 +16,17 @@ use crate::{
     judge::Rules,
     observer::Observer,
     plain::plain,
-    probe::{Hook, Options, Probe, ProbeError},
+    probe::{Options, Probe, ProbeError},
     report::Group,
     select::Select,
 };
 
 /// How long the leak may take to be found.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The doctor is in no hurry to save: it looks for one leak and ends.
+const BUDGET: f64 = 1.0;
+const CAPTURES: u32 = 200;
 
 /// Time between two looks for it.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,12 +36,13 @@ pub async fn run(options: Doctor) -> anyhow::Result<ExitCode> {
     let mut page = host();
     let loaded = Probe::load(Options {
         trace: true,
+        accept_stacks: false,
+        captures: CAPTURES,
         verbose: options.verbose,
-        ..Options::default()
     });
     let found = match loaded {
         Ok(probe) => {
-            page.push_str(&hooks(probe.hooks()));
+            page.push_str(&hooks(&probe));
             let proof = prove(probe).await;
             page.push_str(&proof_section(&proof));
             proof.is_ok()
@@ -138,9 +143,9 @@ fn capabilities() -> String {
     }
 }
 
-fn hooks(hooks: &[Hook]) -> String {
+fn hooks(probe: &Probe) -> String {
     let mut page = String::from("\nhooks\n");
-    for hook in hooks {
+    for hook in probe.hooks() {
         line(
             &mut page,
             hook.job.describe(),
@@ -156,6 +161,23 @@ fn hooks(hooks: &[Hook]) -> String {
         if hook.backend.is_none() {
             line(&mut page, "", &format!("so {}", hook.job.lost()));
         }
+    }
+    let stacks = match probe.copies_stacks() {
+        true => "copied, with the registers (bpf_task_pt_regs)",
+        false => "followed by frame pointers only",
+    };
+    line(&mut page, "stacks", stacks);
+    if !probe.copies_stacks() {
+        line(
+            &mut page,
+            "",
+            "refused: bpf_task_pt_regs: this kernel has no such helper (5.15 and later do)",
+        );
+        line(
+            &mut page,
+            "",
+            "so code built without frame pointers, as most is, gives paths of a few frames",
+        );
     }
     page
 }
@@ -191,7 +213,7 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
         min_age: select.min_age,
         watching: true,
     };
-    let mut observer = Observer::new(probe, select, rules)?;
+    let mut observer = Observer::new(probe, select, rules, BUDGET)?;
     loop {
         if let Some(group) = observer.look().await?.groups.pop() {
             return Ok(Proof {

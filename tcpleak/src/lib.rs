@@ -14,6 +14,7 @@ pub mod code_path;
 pub mod doctor;
 pub mod evidence;
 pub mod family;
+pub mod governor;
 pub mod grouping;
 pub mod growth;
 pub mod judge;

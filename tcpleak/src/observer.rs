@@ -3,33 +3,28 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    num::NonZeroUsize,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use lru::LruCache;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     case::{Case, cases},
-    code_path::{RawPath, Resolved, Symbolizer},
+    code_path::{CodePaths, Resolved},
+    governor::Governor,
     grouping::{Context, Grouping},
     judge::Rules,
     probe::{Probe, ProbeError},
-    process::{ProcessInfo, Processes, is_alive},
+    process::{self, ProcessInfo, Processes, is_alive},
     report::{Report, Verdict},
     select::Select,
     survey::{ProcessId, Record, Task},
     tracker::Tracker,
 };
 
-/// Code paths kept as captured: as many as the kernel remembers to have sent, and some more.
-const PATHS_KEPT: NonZeroUsize = NonZeroUsize::new(32_768).unwrap();
-
-/// Surveys may take one part in so many of one CPU: a host with very many sockets is surveyed less
-/// often than asked.
-const SURVEY_SHARE: u32 = 50;
+/// How long to wait for room when captures come faster than they are unwound.
+const BACKLOG: Duration = Duration::from_millis(5);
 
 /// Observes the host through a probe.
 pub struct Observer {
@@ -39,40 +34,51 @@ pub struct Observer {
     tracker: Tracker,
     grouping: Grouping,
     processes: Processes,
-    symbolizer: Symbolizer,
-    paths: LruCache<u64, RawPath>,
+    code_paths: CodePaths,
+    governor: Governor,
+    reader: ReaderTime,
+    backlog: bool,
     kernel: String,
+    survey_costs: [Duration; 2],
     slowed_down_to: Option<Duration>,
     accept_calls_on_demand: bool,
 }
 
 impl Observer {
-    /// An observer that has not looked yet. Fails when the thread that names code paths cannot be
-    /// started.
-    pub fn new(probe: Probe, select: Select, rules: Rules) -> io::Result<Self> {
-        Ok(Self {
+    /// An observer that has not looked yet, and that keeps within a budget (a part of one CPU). Fails
+    /// when the thread that names code paths cannot be started.
+    pub fn new(probe: Probe, select: Select, rules: Rules, budget: f64) -> io::Result<Self> {
+        let mut observer = Self {
             probe,
             select,
             rules,
             tracker: Tracker::default(),
             grouping: Grouping::default(),
             processes: Processes::new(),
-            symbolizer: Symbolizer::start()?,
-            paths: LruCache::new(PATHS_KEPT),
+            code_paths: CodePaths::start()?,
+            governor: Governor::new(budget),
+            reader: ReaderTime::default(),
+            backlog: false,
             kernel: rustix::system::uname()
                 .release()
                 .to_string_lossy()
                 .into_owned(),
+            survey_costs: [Duration::ZERO; 2],
             slowed_down_to: None,
             accept_calls_on_demand: rules.watching,
-        })
+        };
+        observer.govern();
+        Ok(observer)
     }
 
     /// Takes a survey and reports on it.
     pub async fn look(&mut self) -> Result<Report, ProbeError> {
         let taken_at = Timestamp::now();
+        let cost_before = self.probe.thread_time();
         self.tracker.observe(self.probe.survey()?);
-        self.take_captured_paths();
+        self.take_captures();
+        self.tell_layouts();
+        self.govern();
         self.probe.flush_log();
         if self.rules.watching {
             self.probe.set_suspects(self.tracker.suspects());
@@ -83,16 +89,19 @@ impl Observer {
                 .trace_accept_calls(cases.iter().any(wants_accept_calls));
         }
         let processes = describe(&mut self.processes, &cases);
-        let paths = resolve(&self.symbolizer, &mut self.paths, &cases).await;
+        let paths = resolve(&self.code_paths, &cases).await;
         let context = Context {
             taken_at,
             kernel: &self.kernel,
             processes: &processes,
             paths: &paths,
             alive: &|process| is_alive(process.pid, process.start_ns),
-            notes: self.slowed_down_to.map(slowed_down).into_iter().collect(),
+            notes: self.notes(),
         };
-        Ok(self.grouping.report(&self.tracker, cases, context))
+        let report = self.grouping.report(&self.tracker, cases, context);
+        let cost = self.probe.thread_time().saturating_sub(cost_before);
+        self.survey_costs = [self.survey_costs[1], cost];
+        Ok(report)
     }
 
     /// Leaves the accept() system calls traced from the start, instead of only while a suspect leaks
@@ -101,9 +110,12 @@ impl Observer {
         self.accept_calls_on_demand = false;
     }
 
-    /// How long to wait between two looks: as asked, but longer on a host where a survey is costly.
+    /// How long to wait between two looks: as asked, but longer on a host where a look is costly. Of
+    /// the latest two the cheaper counts, because the first one after something else pays for cold
+    /// caches.
     pub fn pause(&mut self, asked: Duration) -> Duration {
-        let affordable = self.probe.survey_cost() * SURVEY_SHARE;
+        let cost = self.survey_costs[0].min(self.survey_costs[1]);
+        let affordable = self.governor.pause(cost);
         self.slowed_down_to = (affordable > asked).then_some(affordable);
         asked.max(affordable)
     }
@@ -113,15 +125,81 @@ impl Observer {
         loop {
             tokio::select! {
                 () = sleep_until(next) => return,
-                () = self.probe.wait() => self.take_captured_paths(),
+                () = self.code_paths.layouts_ready() => self.tell_layouts(),
+                () = room(self.backlog) => self.take_captures(),
+                () = self.probe.wait(), if !self.backlog => self.take_captures(),
             }
         }
     }
 
-    fn take_captured_paths(&mut self) {
-        for path in self.probe.captured_paths() {
-            self.paths.put(path.fingerprint, path);
+    /// What finds no room stays in the kernel's ring, where an overflow is counted.
+    fn take_captures(&mut self) {
+        let room = self.code_paths.room();
+        let captures = self.probe.captures(room);
+        self.backlog = captures.len() == room;
+        for capture in captures {
+            self.code_paths.take(capture);
         }
+    }
+
+    fn tell_layouts(&mut self) {
+        for layout in self.code_paths.layouts() {
+            self.probe.set_layout(&layout);
+        }
+    }
+
+    fn govern(&mut self) {
+        if !self.rules.watching {
+            return;
+        }
+        let mut costs = self.probe.costs();
+        costs.paths += self.reader.total(self.code_paths.reader_pid());
+        let allowance = self.governor.observe(costs);
+        self.probe.set_capture_rate(allowance.captures_per_second);
+        self.probe.trace_uses(allowance.trace_uses);
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let slowed_down = self.slowed_down_to.map(|pause| {
+            format!(
+                "Surveys are {:.1} seconds apart, because one takes long on this host; a larger --budget brings them closer.",
+                pause.as_secs_f64()
+            )
+        });
+        let untraced = (!self.governor.allowance().trace_uses).then(|| {
+            "Reads and writes are not traced for now: there are so many that looking at each would cost more than --budget. The last use of connections may be an earlier one."
+                .to_owned()
+        });
+        slowed_down.into_iter().chain(untraced).collect()
+    }
+}
+
+/// CPU time of the readers, one after the other.
+#[derive(Debug, Default)]
+struct ReaderTime {
+    current: Option<u32>,
+    before: Duration,
+    latest: Duration,
+}
+
+impl ReaderTime {
+    fn total(&mut self, current: Option<u32>) -> Duration {
+        if self.current != current {
+            self.before += std::mem::take(&mut self.latest);
+            self.current = current;
+        }
+        if let Some(time) = current.and_then(process::cpu_time) {
+            self.latest = time;
+        }
+        self.before + self.latest
+    }
+}
+
+/// Ready when there may be room again.
+async fn room(backlog: bool) {
+    match backlog {
+        true => tokio::time::sleep(BACKLOG).await,
+        false => std::future::pending().await,
     }
 }
 
@@ -144,26 +222,11 @@ fn describe(known: &mut Processes, cases: &[Case<'_>]) -> HashMap<ProcessId, Pro
     described
 }
 
-async fn resolve(
-    symbolizer: &Symbolizer,
-    captured: &mut LruCache<u64, RawPath>,
-    cases: &[Case<'_>],
-) -> HashMap<u64, Resolved> {
+async fn resolve(code_paths: &CodePaths, cases: &[Case<'_>]) -> HashMap<u64, Resolved> {
     let wanted: HashSet<u64> = cases
         .iter()
         .filter_map(|case| case.connection.record.as_ref())
         .flat_map(Record::paths)
         .collect();
-    let paths = wanted
-        .iter()
-        .filter_map(|fingerprint| captured.get(fingerprint).cloned())
-        .collect();
-    symbolizer.resolve(paths).await
-}
-
-fn slowed_down(pause: Duration) -> String {
-    format!(
-        "Surveys are {:.1} seconds apart, because one takes long on this host and tcpleak spends at most a fiftieth of the time on them.",
-        pause.as_secs_f64()
-    )
+    code_paths.resolve(wanted.into_iter().collect()).await
 }

@@ -10,6 +10,7 @@ use std::{
     num::NonZeroUsize,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
+    time::Duration,
 };
 
 use lru::LruCache;
@@ -153,6 +154,19 @@ pub fn is_alive(pid: u32, start_ns: u64) -> bool {
     Stat::read(Path::new(&format!("/proc/{pid}"))).is_ok_and(|stat| stat.is_start(start_ns))
 }
 
+/// Whether a process still runs the program whose first stack began there: exec makes another one.
+pub fn is_image(pid: u32, start_ns: u64, start_stack: u64) -> bool {
+    Stat::read(Path::new(&format!("/proc/{pid}")))
+        .is_ok_and(|stat| stat.is_start(start_ns) && stat.start_stack == start_stack)
+}
+
+/// CPU time that the first thread of a process has used; none when the kernel does not tell.
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let text = read(Path::new(&format!("/proc/{pid}/schedstat"))).ok()?;
+    let nanoseconds = str::from_utf8(&text).ok()?.split_whitespace().next()?;
+    Some(Duration::from_nanos(nanoseconds.parse().ok()?))
+}
+
 /// Whether a process has this pid.
 pub fn is_running(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
@@ -173,6 +187,7 @@ fn pids() -> Vec<u32> {
 struct Stat {
     comm: String,
     start_ticks: u64,
+    start_stack: u64,
 }
 
 impl Stat {
@@ -187,9 +202,15 @@ impl Stat {
         let close = text.iter().rposition(|byte| *byte == b')')?;
         let comm = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
         let rest = str::from_utf8(&text[close + 1..]).ok()?;
-        // Field 22; the first one after the name is field 3.
-        let start_ticks = rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
-        Some(Self { comm, start_ticks })
+        // The first one after the name is field 3.
+        let mut fields = rest.split_ascii_whitespace().skip(22 - 3);
+        let start_ticks = fields.next()?.parse().ok()?;
+        let start_stack = fields.nth(28 - 23)?.parse().ok()?;
+        Some(Self {
+            comm,
+            start_ticks,
+            start_stack,
+        })
     }
 
     /// Whether this is the process that started then, as exactly as ticks can tell.

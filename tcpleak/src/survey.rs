@@ -40,8 +40,12 @@ pub struct Losses {
     pub connections_dropped: u64,
     /// Code paths lost because the ring was full.
     pub paths_dropped: u64,
-    /// Connections whose stack could not be read.
+    /// Connections and uses whose stack could not be read.
     pub paths_unreadable: u64,
+    /// Connections whose opening was not sampled, to keep the cost down.
+    pub origins_unsampled: u64,
+    /// Reads and writes that were to be sampled and were not, to keep the cost down.
+    pub uses_unsampled: u64,
     /// Programs skipped because they were already running on that CPU.
     pub recursion_misses: u64,
     /// Records that belonged to an earlier socket at the same address.

@@ -361,3 +361,16 @@ fn the_running_kernel_is_understood() {
         Err(BtfError::BitField { .. })
     ));
 }
+
+#[test]
+fn functions_tell_how_many_parameters_they_have() {
+    let types = parsed();
+    assert_eq!(types.parameters("inet_csk_accept"), Some(2));
+    assert_eq!(types.parameters("schedule"), Some(0));
+    assert_eq!(
+        types.parameters("jiffies"),
+        None,
+        "a variable is no function"
+    );
+    assert_eq!(types.parameters("no_such_function"), None);
+}

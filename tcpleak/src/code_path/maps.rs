@@ -30,7 +30,7 @@ pub struct Mapping {
 }
 
 /// The code of a process, ascending by address.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Mappings(Vec<Mapping>);
 
 impl Mappings {
@@ -47,6 +47,16 @@ impl Mappings {
             mappings.extend(Mapping::parse(&line?));
         }
         Ok(Self(mappings))
+    }
+
+    /// Keeps only the first so many.
+    pub fn truncate(&mut self, most: usize) {
+        self.0.truncate(most);
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.0.iter()
     }
 
     /// The mapping that an address lies in; none when it is no address of code.

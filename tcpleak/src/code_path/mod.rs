@@ -1,41 +1,87 @@
-//! Code paths: from captured return addresses to named frames.
+//! Code paths: from captured stacks to named frames.
 //!
-//! The kernel hands over addresses ([`RawPath`]); the [`Symbolizer`] names them on a thread of its
-//! own. What a name means (is it the program's own code, does the path reach the thread's first
-//! function) is decided by pure rules in [`own`] and [`root`].
+//! The kernel hands over registers and a copy of the stack ([`Capture`]). [`CodePaths`] takes them
+//! on a thread of its own, has them unwound at once, and names the frames of those that are asked
+//! for. Whatever reads the files of other processes does so in a process of its own ([`reader`]),
+//! which may fail without harm. What a name means (is it the program's own code, does the path reach
+//! the thread's first function) is decided by pure rules in [`own`] and [`root`].
 
-mod elf;
-mod lookup;
-mod mapped_file;
+mod child;
+mod debug_files;
+mod files;
+mod image;
 mod maps;
 mod name;
 pub mod own;
+mod paths;
+mod protocol;
+pub mod reader;
 pub mod root;
-mod symbolize;
+mod worker;
 
-pub use symbolize::Symbolizer;
+use std::ops::Range;
 
-use crate::report::{Frame, Incomplete};
+pub use reader::Registers;
+pub use worker::CodePaths;
+
+use crate::{
+    report::{Frame, Incomplete},
+    survey::ProcessId,
+};
 
 /// Language runtime of every frame that is found by address.
 const NATIVE: &str = "native";
+/// The runtime of frames that io_uring's worker threads stand for.
+const IO_URING: &str = "io_uring";
+/// The runtime of code that was compiled while the program ran.
+const JIT: &str = "jit";
 
 /// A code path as the kernel captured it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawPath {
-    /// Hash of the process and the frames: paths with the same one are the same.
+pub struct Capture {
+    /// Hash of the process and of what its stack holds: paths with the same one are the same.
     pub fingerprint: u64,
-    /// Process id in the initial pid namespace.
-    pub pid: u32,
-    /// When the process started, in nanoseconds since boot, time asleep included.
-    pub start_ns: u64,
-    /// Name of the process at the time of capture.
+    /// The process.
+    pub process: ProcessId,
+    /// Its name at that time.
     pub comm: String,
-    /// Addresses in user space, innermost first. The first is where the thread was; the others are
-    /// return addresses: each lies behind the call it returns from.
-    pub frames: Vec<u64>,
-    /// Whether the capture ended for want of room.
-    pub truncated: bool,
+    /// Start of the process's first stack: another one after each exec.
+    pub image: u64,
+    /// Pages of code that the process had mapped.
+    pub code_pages: u64,
+    /// What was captured.
+    pub stack: Stack,
+}
+
+/// What was captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stack {
+    /// The registers and a copy of the stack.
+    Copied {
+        /// The registers.
+        registers: Registers,
+        /// The stack, from the stack pointer on.
+        bytes: Vec<u8>,
+    },
+    /// Return addresses found by frame pointers, innermost first.
+    Walked(Vec<u64>),
+    /// Nothing: a worker thread of io_uring has no user stack.
+    IoWorker,
+}
+
+/// Where the code of a process lies: what lets the kernel tell its paths apart at a lower cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeLayout {
+    /// Process id.
+    pub pid: u32,
+    /// The image that this is about, as in [`Capture::image`].
+    pub image: u64,
+    /// Pages of code that the process had mapped then.
+    pub code_pages: u64,
+    /// Bytes of the stack that tell its paths apart.
+    pub window: u32,
+    /// Ranges of addresses that hold all of its code, a few at most.
+    pub ranges: Vec<Range<u64>>,
 }
 
 /// A code path with names; what the program was doing is for the caller to add.
@@ -43,19 +89,8 @@ pub struct RawPath {
 pub struct Resolved {
     /// The frames, innermost first; inlined functions have frames of their own.
     pub frames: Vec<Frame>,
-    /// Why the path is not proven to reach the thread's first function; `None` when it is.
+    /// Why the path is not proven to reach the thread's first function; none when it is.
     pub incomplete: Option<Incomplete>,
-}
-
-impl Resolved {
-    /// A path of which nothing but its length is known.
-    fn unknown(path: &RawPath) -> Self {
-        let frames = path.frames.iter().map(|_| unknown_frame(None)).collect();
-        Self {
-            frames,
-            incomplete: Some(Incomplete::ProcessGone),
-        }
-    }
 }
 
 /// A frame of which at most the file that holds its code is known.

@@ -24,13 +24,19 @@ const RESERVED: [&str; 10] = [
 /// Start code of threads under names that a program may use too: they count in a C library only.
 const IN_LIBC: [&str; 4] = ["clone", "start_thread", "thread_start", "__clone_internal"];
 
-/// Whether the path is complete: it was not cut off, and its outermost frame is start code.
-pub fn is_complete(frames: &[Frame], truncated: bool) -> bool {
+/// Whether the outermost frame is start code.
+pub fn is_proven(frames: &[Frame]) -> bool {
     let mut outermost = frames.iter().rev();
-    !truncated
-        && outermost
-            .next()
-            .is_some_and(|last| is_root(last, outermost.next()))
+    outermost
+        .next()
+        .is_some_and(|last| is_root(last, outermost.next()))
+}
+
+/// Whether nothing can be outside of this frame, by a name that no program has by accident.
+pub fn is_first(frame: &Frame) -> bool {
+    let function = frame.function.as_deref();
+    // The C library's start code is called by the program's.
+    function.is_some_and(|name| RESERVED.contains(&name) && !name.starts_with("__libc_start"))
 }
 
 /// `inner` is the function that `frame` called.
@@ -79,7 +85,7 @@ mod tests {
     }
 
     fn complete(path: &[(&str, &str)]) -> bool {
-        is_complete(&frames(path), false)
+        is_proven(&frames(path))
     }
 
     #[test]
@@ -117,12 +123,6 @@ mod tests {
             "it may be a callback of qsort"
         );
         assert!(!complete(&[("main", APP), ("", APP)]));
-    }
-
-    #[test]
-    fn a_truncated_path_is_never_complete() {
-        let path = frames(&[("main", APP), ("_start", APP)]);
-        assert!(!is_complete(&path, true));
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::{
 };
 
 use aya::Pod;
-use tcpleak_ebpf::{self as wire, CapturedPath, birth, tcp_state};
+use tcpleak_ebpf::{self as wire, PathHeader, birth, path_kind, tcp_state};
 
 use crate::{
-    code_path::RawPath,
-    survey::{Birth, Holder, ProcessId, Record, Sighting, Socket, State, Task},
+    code_path::{Capture, Registers, Stack},
+    survey::{Birth, Holder, ProcessId, Record, Sighting, Socket, State, Task, Use},
 };
 
 /// One record of a survey. `None` when it is cut short or in a state that no survey asks for.
@@ -27,22 +27,38 @@ pub fn sighting(bytes: &[u8], tick: Duration) -> Option<Sighting> {
 }
 
 /// One captured code path. `None` when it is cut short.
-pub fn path(bytes: &[u8]) -> Option<RawPath> {
-    let record: CapturedPath = read(bytes)?;
-    let frames = record
-        .frames
-        .get(..usize::try_from(record.frame_count).ok()?)?;
-    Some(RawPath {
-        fingerprint: record.fingerprint,
-        pid: record.task.tgid,
-        start_ns: record.task.start_ns,
-        comm: name(&record.task.comm),
-        frames: frames
-            .iter()
-            .copied()
-            .take_while(|frame| *frame != 0)
-            .collect(),
-        truncated: frames.len() == wire::MAX_FRAMES,
+pub fn capture(bytes: &[u8]) -> Option<Capture> {
+    let header: PathHeader = read(bytes)?;
+    let payload = bytes.get(size_of::<PathHeader>()..)?;
+    let payload = payload.get(..usize::try_from(header.length).ok()?)?;
+    Some(Capture {
+        fingerprint: header.fingerprint,
+        process: process(&header.task),
+        comm: name(&header.task.comm),
+        image: header.image,
+        code_pages: header.code_pages,
+        stack: match header.kind {
+            path_kind::STACK => Stack::Copied {
+                registers: Registers {
+                    pc: header.pc,
+                    sp: header.sp,
+                    fp: header.fp,
+                    lr: header.lr,
+                },
+                bytes: payload.to_vec(),
+            },
+            path_kind::FRAME_POINTERS => Stack::Walked(
+                payload
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|word| u64::from_ne_bytes(*word))
+                    .take_while(|address| *address != 0)
+                    .collect(),
+            ),
+            path_kind::IO_WORKER => Stack::IoWorker,
+            _ => return None,
+        },
     })
 }
 
@@ -89,17 +105,30 @@ fn connection(record: &wire::Connection) -> Option<Record> {
         end_error: i32::from(record.end_error),
         origin: (record.origin != 0).then_some(record.origin),
         opener: task(&record.opener),
-        last_read: None,
-        last_write: None,
+        last_read: last_use(&record.reads),
+        last_write: last_use(&record.writes),
     })
+}
+
+fn last_use(uses: &wire::Use) -> Option<Use> {
+    Some(Use {
+        at: moment(uses.at)?,
+        count: uses.count.into(),
+        path: (uses.path != 0).then_some(uses.path),
+        captured_count: uses.captured_count.into(),
+    })
+}
+
+fn process(task: &wire::Task) -> ProcessId {
+    ProcessId {
+        pid: task.tgid,
+        start_ns: task.start_ns,
+    }
 }
 
 fn task(task: &wire::Task) -> Option<Task> {
     (task.tgid != 0).then(|| Task {
-        process: ProcessId {
-            pid: task.tgid,
-            start_ns: task.start_ns,
-        },
+        process: process(task),
         tid: task.tid,
         comm: name(&task.comm),
     })
@@ -160,16 +189,20 @@ mod tests {
             )
             .is_none()
         );
-        assert!(path(&[0; 17]).is_none());
+        assert!(capture(&[0; size_of::<PathHeader>() - 1]).is_none());
     }
 
     #[test]
-    fn a_path_that_claims_more_frames_than_fit_is_refused() {
-        let mut bytes = vec![0; size_of::<CapturedPath>()];
-        bytes[40..44].copy_from_slice(&1000_u32.to_ne_bytes());
-        assert!(path(&bytes).is_none());
-        bytes[40..44].copy_from_slice(&2_u32.to_ne_bytes());
-        assert!(path(&bytes).is_some());
+    fn a_capture_that_claims_more_than_it_holds_is_refused() {
+        const LENGTH: usize = size_of::<PathHeader>() - 4;
+        let mut bytes = vec![0; size_of::<PathHeader>() + 16];
+        bytes[LENGTH..LENGTH + 4].copy_from_slice(&17_u32.to_ne_bytes());
+        assert!(capture(&bytes).is_none());
+        bytes[LENGTH..LENGTH + 4].copy_from_slice(&16_u32.to_ne_bytes());
+        let Some(Stack::Copied { bytes, .. }) = capture(&bytes).map(|capture| capture.stack) else {
+            panic!("it is a copied stack");
+        };
+        assert_eq!(bytes, [0; 16]);
     }
 
     #[test]

@@ -92,7 +92,8 @@ enum Point {
     Btf(&'static str),
     Classic(&'static str, &'static str),
     Exit(&'static str),
-    Return(&'static str),
+    /// The entry of a function, or its return: which, the program knows.
+    Probe(&'static str),
 }
 
 const SURVEY_HOLDERS: &[Backend] = &[Backend {
@@ -136,7 +137,7 @@ const ACCEPT: &[Backend] = &[
     },
     Backend {
         name: "kretprobe inet_csk_accept",
-        programs: &[("inet_csk_accept_return", Point::Return("inet_csk_accept"))],
+        programs: &[("inet_csk_accept_return", Point::Probe("inet_csk_accept"))],
     },
 ];
 const ACCEPT_BY_CALL: &[Backend] = &[Backend {
@@ -152,13 +153,31 @@ const ACCEPT_BY_CALL: &[Backend] = &[Backend {
         ),
     ],
 }];
-const USE: &[Backend] = &[Backend {
-    name: "BTF tracepoints sock_recv_length, sock_send_length",
-    programs: &[
-        ("sock_recv_length", Point::Btf("sock_recv_length")),
-        ("sock_send_length", Point::Btf("sock_send_length")),
-    ],
-}];
+const USE: &[Backend] = &[
+    Backend {
+        name: "BTF tracepoints sock_recv_length, sock_send_length",
+        programs: &[
+            ("sock_recv_length", Point::Btf("sock_recv_length")),
+            ("sock_send_length", Point::Btf("sock_send_length")),
+        ],
+    },
+    Backend {
+        name: "fexit tcp_recvmsg, tcp_sendmsg",
+        programs: &[
+            ("tcp_recvmsg", Point::Exit("tcp_recvmsg")),
+            ("tcp_sendmsg", Point::Exit("tcp_sendmsg")),
+        ],
+    },
+    Backend {
+        name: "kprobes tcp_recvmsg, tcp_sendmsg",
+        programs: &[
+            ("tcp_recvmsg_entry", Point::Probe("tcp_recvmsg")),
+            ("tcp_recvmsg_return", Point::Probe("tcp_recvmsg")),
+            ("tcp_sendmsg_entry", Point::Probe("tcp_sendmsg")),
+            ("tcp_sendmsg_return", Point::Probe("tcp_sendmsg")),
+        ],
+    },
+];
 
 /// Attaches hooks and keeps account of it.
 pub struct Attacher<'a> {
@@ -279,6 +298,29 @@ pub fn trace_accept_calls(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
     }
 }
 
+/// Attaches the hooks of reads and writes again, or takes them out of the kernel.
+pub fn trace_uses(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
+    let Some(hook) = hooks.iter_mut().find(|hook| hook.job == Job::Use) else {
+        return;
+    };
+    let Some(backend) = USE
+        .iter()
+        .find(|backend| hook.backend == Some(backend.name))
+    else {
+        return;
+    };
+    if wanted {
+        // It was taken before; should it be refused now, reads and writes stay untraced.
+        if let Ok(types) = Btf::from_sys_fs() {
+            let _ = attach(ebpf, Some(&types), backend);
+        }
+    } else {
+        for (name, _) in backend.programs {
+            unload(ebpf, name);
+        }
+    }
+}
+
 /// Attaches all programs of a backend, or none.
 fn attach(ebpf: &mut Ebpf, types: Option<&Btf>, backend: &Backend) -> Result<(), String> {
     for (name, point) in backend.programs {
@@ -322,7 +364,7 @@ fn attach_one(
                 .map(drop)
                 .map_err(words)
         }
-        Point::Return(function) => {
+        Point::Probe(function) => {
             let program: &mut KProbe = program.try_into().map_err(words)?;
             program
                 .load()

@@ -9,9 +9,39 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, PerCpuArray},
 };
-use tcpleak_ebpf::{Connection, Counter};
+use tcpleak_ebpf::{Connection, Cost, Counter, cost_slot};
 
-use crate::survey::Losses;
+use crate::{governor::Effort, survey::Losses};
+
+/// What a group of programs has done on all CPUs.
+pub fn effort(ebpf: &Ebpf, slot: Slot) -> Effort {
+    let costs = ebpf
+        .map("COSTS")
+        .and_then(|map| PerCpuArray::<&MapData, Cost>::try_from(map).ok());
+    let slot = match slot {
+        Slot::Lifecycle => cost_slot::LIFECYCLE,
+        Slot::Use => cost_slot::USE,
+    };
+    let values = costs.and_then(|costs| costs.get(&slot, 0).ok());
+    let mut effort = Effort::default();
+    for cost in values.iter().flat_map(|values| values.iter()) {
+        effort.runs += cost.runs;
+        effort.timed_runs += cost.timed_runs;
+        effort.timed += Duration::from_nanos(cost.timed_ns);
+        effort.captures += cost.captures;
+        effort.capturing += Duration::from_nanos(cost.capture_ns);
+    }
+    effort
+}
+
+/// A group of programs.
+#[derive(Clone, Copy, Debug)]
+pub enum Slot {
+    /// State changes, ends and accept().
+    Lifecycle,
+    /// Reads and writes.
+    Use,
+}
 
 /// Reads the counters of the programs.
 pub fn read(ebpf: &Ebpf) -> Losses {
@@ -28,6 +58,8 @@ pub fn read(ebpf: &Ebpf) -> Losses {
         connections_dropped: counter(Counter::ConnectionsDropped),
         paths_dropped: counter(Counter::PathsDropped),
         paths_unreadable: counter(Counter::PathsUnreadable),
+        origins_unsampled: counter(Counter::OriginsUnsampled),
+        uses_unsampled: counter(Counter::UsesUnsampled),
         recursion_misses: recursion_misses(ebpf),
         stale_records: counter(Counter::StaleRecords),
     }

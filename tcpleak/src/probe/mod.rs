@@ -1,7 +1,7 @@
 //! The edge to the kernel: loads the programs, attaches the best hook for each job, takes surveys.
 //!
 //! Nothing outside this module names aya. What comes out is plain data: [`Survey`]s and
-//! [`RawPath`]s.
+//! [`Capture`]s.
 
 mod decode;
 mod hooks;
@@ -15,14 +15,20 @@ use std::{collections::HashSet, os::fd::AsRawFd, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{HashMap, MapData, RingBuf},
+    maps::{Array, HashMap, MapData, RingBuf},
 };
 use aya_log::EbpfLogger;
 use rustix::time::ClockId;
+use tcpleak_ebpf::{CodeRange, Limits, ProcessCode};
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::hooks::{Hook, Job, Refusal};
-use crate::{code_path::RawPath, survey::Survey};
+use crate::{
+    btf::Btf,
+    code_path::{Capture, CodeLayout},
+    governor::Costs,
+    survey::Survey,
+};
 
 /// The kernel programs, compiled for this machine's register layout.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TCPLEAK_EBPF_OBJECT_PATH"));
@@ -64,6 +70,11 @@ pub enum ProbeError {
     Survey(#[from] std::io::Error),
 }
 
+/// Captures that the buckets hold for a process or the host, as seconds of their rate.
+const BURST: f64 = 5.0;
+/// Captures that the host's bucket holds at least: tests run in bursts.
+const LEAST_BURST: f64 = 4000.0;
+
 /// What to load.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -71,9 +82,49 @@ pub struct Options {
     pub trace: bool,
     /// Trace the accept() system calls where nothing cheaper works.
     pub accept_stacks: bool,
+    /// Most captures of one process in one second, over time.
+    pub captures: u32,
     /// Let the programs write log records.
     pub verbose: bool,
 }
+
+/// What the programs are told before they are verified.
+struct Settings {
+    offsets: tcpleak_ebpf::Offsets,
+    log_level: u8,
+    has_registers: u8,
+    receive_flags_at: u32,
+}
+
+impl Settings {
+    fn of(types: &Btf, options: Options) -> Result<Self, ProbeError> {
+        Ok(Self {
+            offsets: offsets::resolve(types)?,
+            log_level: if options.verbose {
+                aya_log::Level::Debug as u8
+            } else {
+                0
+            },
+            has_registers: u8::from(has_registers(types)),
+            receive_flags_at: match types.parameters("tcp_recvmsg") {
+                Some(6) => 4,
+                _ => 3,
+            },
+        })
+    }
+}
+
+/// Whether the kernel tells a program the user registers of a task.
+fn has_registers(types: &Btf) -> bool {
+    let forced = std::env::var(FORCE).unwrap_or_default();
+    !forced
+        .split(',')
+        .any(|word| word == "registers=frame-pointers")
+        && types.parameters("bpf_task_pt_regs").is_some()
+}
+
+/// Environment variable by which a test has a fallback used on a kernel that has better.
+const FORCE: &str = "TCPLEAK_FORCE_BACKEND";
 
 /// The loaded programs.
 pub struct Probe {
@@ -83,9 +134,11 @@ pub struct Probe {
     log: Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>,
     suspects: HashSet<u32>,
     tick: Duration,
-    survey_costs: [Duration; 2],
     namespaces: namespaces::Namespaces,
     sweep: losses::Sweep,
+    captures: u32,
+    has_registers: bool,
+    uses_traced: bool,
 }
 
 impl Probe {
@@ -93,15 +146,12 @@ impl Probe {
     pub fn load(options: Options) -> Result<Self, ProbeError> {
         lift_memory_limit();
         let types = offsets::kernel_types()?;
-        let offsets = offsets::resolve(&types)?;
-        let level = if options.verbose {
-            aya_log::Level::Debug as u8
-        } else {
-            0
-        };
+        let settings = Settings::of(&types, options)?;
         let mut ebpf = EbpfLoader::new()
-            .override_global("OFFSETS", &offsets, true)
-            .override_global(aya_log::LEVEL, &level, true)
+            .override_global("OFFSETS", &settings.offsets, true)
+            .override_global("HAS_REGISTERS", &settings.has_registers, true)
+            .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
+            .override_global(aya_log::LEVEL, &settings.log_level, true)
             .load(OBJECT)
             .map_err(|error| refused("its maps", &error))?;
         let log = options
@@ -127,10 +177,17 @@ impl Probe {
             log,
             suspects: HashSet::new(),
             tick: tick(),
-            survey_costs: [Duration::ZERO; 2],
             namespaces: namespaces::Namespaces::default(),
             sweep: losses::Sweep::default(),
+            captures: options.captures,
+            has_registers: settings.has_registers != 0,
+            uses_traced: options.trace,
         })
+    }
+
+    /// Whether stacks are copied; else they are followed by frame pointers.
+    pub fn copies_stacks(&self) -> bool {
+        self.has_registers
     }
 
     /// Which hook does each job, and why the better ones do not.
@@ -138,17 +195,14 @@ impl Probe {
         &self.hooks
     }
 
-    /// CPU time that a survey takes: of the latest two the smaller, because the first one after
-    /// something else pays for cold caches.
-    pub fn survey_cost(&self) -> Duration {
-        self.survey_costs[0].min(self.survey_costs[1])
+    /// CPU time of the calling thread, the iterators that run on it included.
+    pub fn thread_time(&self) -> Duration {
+        read_clock(ClockId::ThreadCPUTime)
     }
 
     /// Reads every TCP socket of the host.
     pub fn survey(&mut self) -> Result<Survey, ProbeError> {
         let taken_at = read_clock(ClockId::Monotonic);
-        // The iterators run on this thread, in the kernel.
-        let cpu_before = read_clock(ClockId::ThreadCPUTime);
         let losses = losses::read(&self.ebpf);
         self.sweep.begin(&mut self.ebpf, &losses, taken_at);
         let mut sightings = Vec::new();
@@ -159,10 +213,6 @@ impl Probe {
             sightings.extend(decode::sighting(record, self.tick));
         })?;
         self.sweep.end(&mut self.ebpf);
-        self.survey_costs = [
-            self.survey_costs[1],
-            read_clock(ClockId::ThreadCPUTime).saturating_sub(cpu_before),
-        ];
         Ok(Survey {
             taken_at,
             sightings,
@@ -199,15 +249,87 @@ impl Probe {
         hooks::trace_accept_calls(&mut self.ebpf, &mut self.hooks, wanted);
     }
 
-    /// The code paths captured since the last call.
-    pub fn captured_paths(&mut self) -> Vec<RawPath> {
-        let mut captured = Vec::new();
+    /// Takes the captures since the last call, at most so many: what is left waits in the ring.
+    pub fn captures(&mut self, most: usize) -> Vec<Capture> {
+        let mut captures = Vec::new();
         if let Some(ring) = &mut self.paths {
-            while let Some(record) = ring.get_mut().next() {
-                captured.extend(decode::path(&record));
+            while captures.len() < most
+                && let Some(record) = ring.get_mut().next()
+            {
+                captures.extend(decode::capture(&record));
             }
         }
-        captured
+        captures
+    }
+
+    /// Tells the kernel where the code of a process lies. Without, its paths are told apart at a
+    /// higher cost: so it does no harm when the map is full.
+    pub fn set_layout(&mut self, layout: &CodeLayout) {
+        let mut code = ProcessCode {
+            image: layout.image,
+            code_pages: layout.code_pages,
+            window: layout.window,
+            ..ProcessCode::default()
+        };
+        for (place, range) in code.ranges.iter_mut().zip(&layout.ranges) {
+            *place = CodeRange {
+                start: range.start,
+                length: range.end.saturating_sub(range.start),
+            };
+        }
+        if let Some(mut map) = self
+            .ebpf
+            .map_mut("PROCESS_CODE")
+            .and_then(|map| HashMap::<_, u32, ProcessCode>::try_from(map).ok())
+            && map.insert(layout.pid, code, 0).is_err()
+        {
+            // Full of processes that have ended, most likely: those that run are told again.
+            let known: Vec<u32> = map.keys().filter_map(Result::ok).collect();
+            for pid in known {
+                let _ = map.remove(&pid);
+            }
+        }
+    }
+
+    /// Sets how many captures there may be, for each second and on the whole host.
+    pub fn set_capture_rate(&mut self, host: f64) {
+        let process = f64::from(self.captures.max(1));
+        let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
+        let limits = Limits {
+            process_interval: nanoseconds(1.0 / process),
+            process_burst: nanoseconds(BURST),
+            host_interval: nanoseconds(1.0 / host),
+            host_burst: nanoseconds(BURST.max(LEAST_BURST / host)),
+        };
+        if let Some(mut map) = self
+            .ebpf
+            .map_mut("LIMITS")
+            .and_then(|map| Array::<_, Limits>::try_from(map).ok())
+        {
+            // The last rate stays in force when this one cannot be set.
+            let _ = map.set(0, limits, 0);
+        }
+    }
+
+    /// Attaches or detaches the hooks of reads and writes.
+    pub fn trace_uses(&mut self, wanted: bool) {
+        if wanted != self.uses_traced {
+            hooks::trace_uses(&mut self.ebpf, &mut self.hooks, wanted);
+            self.uses_traced = wanted;
+        }
+    }
+
+    /// What everything has cost since tracing began, but for the reader of code.
+    pub fn costs(&self) -> Costs {
+        let all = read_clock(ClockId::ProcessCPUTime);
+        let surveys = self.thread_time();
+        Costs {
+            at: read_clock(ClockId::Monotonic),
+            lifecycle: losses::effort(&self.ebpf, losses::Slot::Lifecycle),
+            uses: losses::effort(&self.ebpf, losses::Slot::Use),
+            surveys,
+            paths: all.saturating_sub(surveys),
+        }
     }
 
     /// Waits until the programs have something to say: a code path, or a log record, which is

@@ -52,6 +52,9 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         task_start_boottime: task("start_boottime", LONG)
             .or_else(|_| task("real_start_time", LONG))?,
         task_files: task("files", LONG)?,
+        task_mm: task("mm", LONG)?,
+        mm_start_stack: of("mm_struct", "start_stack", LONG)?,
+        mm_exec_vm: of("mm_struct", "exec_vm", LONG)?,
         files_fdt: of("files_struct", "fdt", LONG)?,
         fdtable_max_fds: of("fdtable", "max_fds", WORD)?,
         fdtable_fd: of("fdtable", "fd", LONG)?,

@@ -144,9 +144,10 @@ fn the_memory_is_bounded() {
 
 #[test]
 fn a_name_with_parentheses_does_not_shift_the_fields() {
-    let fields = "R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21";
+    let fields = "R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21 22 23 24 999 26";
     let stat = Stat::parse(format!("42 (a) R 1 (b) {fields}\n").as_bytes()).unwrap();
     assert_eq!((stat.comm.as_str(), stat.start_ticks), ("a) R 1 (b", 777));
+    assert_eq!(stat.start_stack, 999);
     let stat = Stat::parse(b"42 (\xFF\n\x1B[2J) R").map(|stat| stat.comm);
     assert_eq!(stat, None, "a line without a start names no process");
     assert!(Stat::parse(b")(").is_none());

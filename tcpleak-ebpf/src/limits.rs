@@ -1,0 +1,79 @@
+//! How much is captured: a bucket for each process, and one for the host.
+//!
+//! A bucket is the time until which its rate is used up: each capture adds one interval, and none is
+//! allowed that would lead further ahead than the burst. What matters less may use up less of the
+//! burst, so under pressure it is shed first. Two CPUs may both take the last of it: that is a
+//! capture more, and no harm.
+
+use tcpleak_ebpf::Limits;
+
+use crate::maps::{HOST_BUCKET, LIMITS, PROCESS_BUCKETS, SUSPECTS};
+
+/// What is to be captured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// The opening of a connection.
+    Origin,
+    /// A read or a write.
+    Use,
+}
+
+/// Whether a process may be captured now; it counts as done.
+#[inline(always)]
+pub fn permit(subject: Subject, tgid: u32, now: u64) -> bool {
+    let Some(limits) = LIMITS.get(0) else {
+        return false;
+    };
+    // SAFETY: only the presence of the entry is looked at.
+    let suspect = unsafe { SUSPECTS.get(tgid) }.is_some();
+    let quarters = match (suspect, subject) {
+        (false, Subject::Use) => 1,
+        (false, Subject::Origin) => 2,
+        (true, Subject::Use) => 3,
+        (true, Subject::Origin) => 4,
+    };
+    let half = if subject == Subject::Use { 1 } else { 2 };
+    let Some(process) = process_bucket(tgid) else {
+        return false;
+    };
+    let Some(host) = HOST_BUCKET.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: both point into maps, whose entries are freed only after a grace period.
+    let (process, host) = unsafe { (&mut *process, &mut *host) };
+    let Limits {
+        process_interval,
+        process_burst,
+        host_interval,
+        host_burst,
+    } = *limits;
+    let process_next = next(*process, now, process_interval);
+    let host_next = next(*host, now, host_interval);
+    if process_next.wrapping_sub(now) > process_burst / 2 * half
+        || host_next.wrapping_sub(now) > host_burst / 4 * quarters
+    {
+        return false;
+    }
+    *process = process_next;
+    *host = host_next;
+    true
+}
+
+#[inline(always)]
+fn next(used_up_until: u64, now: u64, interval: u64) -> u64 {
+    let from = if used_up_until > now {
+        used_up_until
+    } else {
+        now
+    };
+    from.wrapping_add(interval)
+}
+
+#[inline(always)]
+fn process_bucket(tgid: u32) -> Option<*mut u64> {
+    if let Some(bucket) = PROCESS_BUCKETS.get_ptr_mut(tgid) {
+        return Some(bucket);
+    }
+    PROCESS_BUCKETS.insert(tgid, 0, 0).ok()?;
+    PROCESS_BUCKETS.get_ptr_mut(tgid)
+}

@@ -1,0 +1,73 @@
+//! The user registers of the running thread, and the arguments of a probed function.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    programs::ProbeContext,
+};
+use tcpleak_ebpf::PathHeader;
+
+use crate::kernel::Address;
+
+/// Whether the kernel tells a program the user registers (5.15 and later). Set by the loader; where
+/// it is zero the verifier never sees the calls that older kernels do not know.
+#[unsafe(no_mangle)]
+static HAS_REGISTERS: u8 = 0;
+
+/// Offsets into `struct pt_regs`, which is fixed for each architecture.
+#[cfg(bpf_target_arch = "x86_64")]
+mod place {
+    pub const ARGUMENTS: [u32; 5] = [112, 104, 96, 88, 72];
+    pub const PC: u32 = 128;
+    pub const SP: u32 = 152;
+    pub const FP: u32 = 32;
+    /// The code segment tells whether the program is a 32-bit one.
+    pub const MODE: u32 = 136;
+    pub const MODE_MASK: u64 = 0xffff;
+    pub const MODE_32_BIT: u64 = 0x23;
+}
+#[cfg(bpf_target_arch = "aarch64")]
+mod place {
+    pub const ARGUMENTS: [u32; 5] = [0, 8, 16, 24, 32];
+    pub const PC: u32 = 256;
+    pub const SP: u32 = 248;
+    pub const FP: u32 = 29 * 8;
+    pub const LR: u32 = 30 * 8;
+    /// The processor state tells whether the program is a 32-bit one.
+    pub const MODE: u32 = 264;
+    pub const MODE_MASK: u64 = 0x10;
+    pub const MODE_32_BIT: u64 = 0x10;
+}
+
+/// Reads the user registers of the running thread. False where the kernel does not tell them, and
+/// for 32-bit programs, whose stacks are laid out in another way.
+#[inline(always)]
+pub fn read(header: &mut PathHeader) -> bool {
+    // SAFETY: a plain read of an initialised static.
+    if unsafe { core::ptr::read_volatile(&raw const HAS_REGISTERS) } == 0 {
+        return false;
+    }
+    // SAFETY: the helpers take the running task and give the place of its saved registers.
+    let saved = Address(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64);
+    if saved.read::<u64>(place::MODE) & place::MODE_MASK == place::MODE_32_BIT {
+        return false;
+    }
+    header.pc = saved.read(place::PC);
+    header.sp = saved.read(place::SP);
+    header.fp = saved.read(place::FP);
+    #[cfg(bpf_target_arch = "aarch64")]
+    {
+        header.lr = saved.read(place::LR);
+    }
+    #[cfg(not(bpf_target_arch = "aarch64"))]
+    {
+        header.lr = 0;
+    }
+    header.pc != 0
+}
+
+/// An argument of the kernel function that a probe is at.
+#[inline(always)]
+pub fn argument<T: Copy + Default>(context: &ProbeContext, number: usize) -> T {
+    Address(context.as_ptr() as u64).read(place::ARGUMENTS[number])
+}

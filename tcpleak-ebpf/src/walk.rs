@@ -1,0 +1,133 @@
+//! A walk over the stack, block by block: copies it, and adds up what tells one path from another,
+//! the addresses of code in their order.
+//!
+//! A loop over all words of a stack would give the verifier more states than it can compare, so the
+//! kernel does the looping: it calls a function for each element of an array, of which nothing but
+//! the number counts. The function is verified once.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::generated::{bpf_for_each_map_elem, bpf_probe_read_user},
+    macros::map,
+    maps::Array,
+};
+use tcpleak_ebpf::{CODE_RANGES, CodeRange, STACK_BYTES};
+
+use crate::maps::PATH_SCRATCH;
+
+/// Bytes that are copied at once: a read that meets a missing page fails as a whole.
+const BLOCK: usize = 256;
+/// Words of a block.
+const WORDS: usize = BLOCK / 8;
+/// Blocks of the largest stack.
+const BLOCKS: u32 = (STACK_BYTES / BLOCK) as u32;
+
+#[map]
+static BLOCK_NUMBERS: Array<u8> = Array::with_max_entries(BLOCKS, 0);
+
+/// A walk over the stack in one slot of [`PATH_SCRATCH`].
+#[repr(C)]
+pub struct Walk {
+    /// Where code lies.
+    pub ranges: [CodeRange; CODE_RANGES],
+    /// What was added up so far.
+    pub fingerprint: u64,
+    /// Where the stack begins; zero when it is in the slot already.
+    pub sp: u64,
+    /// The slot.
+    pub slot: u32,
+    /// Bytes to walk over, in whole blocks.
+    pub bytes: u32,
+    /// Bytes that were walked over.
+    pub walked: u32,
+    /// Whether to add up.
+    pub adds_up: u32,
+}
+
+impl Walk {
+    /// Walks until it is done or the stack ends.
+    #[inline(always)]
+    pub fn run(&mut self) {
+        self.walked = 0;
+        // SAFETY: the function has the signature that the kernel calls for an array, and the walk
+        // outlives the call.
+        unsafe {
+            bpf_for_each_map_elem(
+                (&raw const BLOCK_NUMBERS).cast_mut().cast(),
+                walk_block as *mut c_void,
+                (&raw mut *self).cast(),
+                0,
+            );
+        }
+    }
+}
+
+/// One block. Returns zero to go on.
+#[inline(never)]
+extern "C" fn walk_block(
+    _map: *mut c_void,
+    number: *const u32,
+    _value: *mut c_void,
+    walk: *mut Walk,
+) -> i64 {
+    // SAFETY: the kernel passes the number of the element, and what `run` gave it.
+    let (number, walk) = unsafe { (*number, &mut *walk) };
+    // All counting is by the number, which the verifier knows nothing of: counting up here would
+    // have it follow every block.
+    let start = number.wrapping_mul(BLOCK as u32);
+    if number >= BLOCKS || start >= walk.bytes {
+        return 1;
+    }
+    let Some(path) = PATH_SCRATCH.get_ptr_mut(walk.slot) else {
+        return 1;
+    };
+    let first = number as usize * WORDS;
+    // SAFETY: the slot is that of the program that is running (see PATH_SCRATCH).
+    let stack = unsafe { &mut (*path).payload };
+    // SAFETY: the number is less than BLOCKS, so the block lies within the stack. A checked access
+    // would end in a panic, which the verifier takes for a function without an end.
+    let block = unsafe { stack.as_mut_ptr().add(first).cast::<[u64; WORDS]>() };
+    if walk.sp != 0 {
+        let source = walk.sp.wrapping_add(u64::from(start)) as *const c_void;
+        // SAFETY: the helper writes one block, and checks the source.
+        if unsafe { bpf_probe_read_user(block.cast(), BLOCK as u32, source) } != 0 {
+            return 1;
+        }
+    }
+    walk.walked = start + BLOCK as u32;
+    if walk.adds_up != 0 {
+        // SAFETY: as above.
+        let block = unsafe { &*block };
+        let mut fingerprint = walk.fingerprint;
+        for word in block {
+            let chosen = if_code(&walk.ranges, *word);
+            fingerprint = mix(fingerprint, *word) & chosen | fingerprint & !chosen;
+        }
+        walk.fingerprint = fingerprint;
+    }
+    0
+}
+
+/// All ones when a word lies in one of the ranges, else zero. By arithmetic: with a branch for each
+/// word the verifier would have many ways to follow.
+#[inline(always)]
+fn if_code(ranges: &[CodeRange; CODE_RANGES], word: u64) -> u64 {
+    // The highest bit is set when the distance is not negative and less than the length.
+    let inside = |range: &CodeRange| {
+        let distance = word.wrapping_sub(range.start);
+        distance.wrapping_sub(range.length) & !distance
+    };
+    let any = inside(&ranges[0]) | inside(&ranges[1]) | inside(&ranges[2]) | inside(&ranges[3]);
+    // The compiler would make a branch of it all the same.
+    core::hint::black_box((any as i64 >> 63) as u64)
+}
+
+/// One step of a multiply-and-rotate hash: every input bit reaches the high half, the rotation
+/// brings it back down.
+#[inline(always)]
+pub fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ word)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+}

@@ -1,0 +1,188 @@
+//! A process between two execs: which files its code comes from, and where they lie.
+
+use std::{fs, io, ops::Range, path::PathBuf};
+
+use super::{
+    CodeLayout,
+    files::CodeFile,
+    maps::{Mapping, Mappings},
+};
+use crate::{process, survey::ProcessId};
+
+/// Most pieces that code may be said to lie in.
+const RANGES: usize = tcpleak_ebpf::CODE_RANGES;
+/// Largest piece of stack that tells paths apart.
+const WHOLE_STACK: u32 = tcpleak_ebpf::STACK_BYTES as u32;
+/// The window grows by so many bytes, so that it settles soon.
+const WINDOW_STEP: u32 = 1024;
+/// Most mappings of code that are looked at; what lies in others stays unknown.
+const MAPPINGS: usize = 4096;
+
+/// A process between two execs.
+#[derive(Debug)]
+pub struct Image {
+    /// The process.
+    pub process: ProcessId,
+    /// Start of its first stack.
+    pub start_stack: u64,
+    /// Pages of code at the time of the last look.
+    pub code_pages: u64,
+    /// The program that it runs.
+    pub executable: PathBuf,
+    /// Its code.
+    pub mappings: Mappings,
+    window: u32,
+    told: Option<CodeLayout>,
+}
+
+impl Image {
+    /// Looks at a process. Fails when it has ended or become another program since.
+    pub fn look(process: ProcessId, start_stack: u64, code_pages: u64) -> io::Result<Self> {
+        let pid = process.pid;
+        let executable = fs::read_link(format!("/proc/{pid}/exe"))?;
+        let mut mappings = Mappings::read(pid)?;
+        mappings.truncate(MAPPINGS);
+        // Last: everything above is about this very image, unless it changed in between.
+        if !process::is_image(pid, process.start_ns, start_stack) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Self {
+            process,
+            start_stack,
+            code_pages,
+            executable,
+            mappings,
+            window: 0,
+            told: None,
+        })
+    }
+
+    /// Whether it is still there to be looked at.
+    pub fn is_current(&self) -> bool {
+        process::is_image(self.process.pid, self.process.start_ns, self.start_stack)
+    }
+
+    /// Opens the file behind each mapping that has one.
+    pub fn open_files(&self) -> impl Iterator<Item = (&Mapping, io::Result<CodeFile>)> {
+        self.mappings
+            .iter()
+            .filter(|mapping| mapping.inode != 0)
+            .map(|mapping| (mapping, CodeFile::of_mapping(self.process.pid, mapping)))
+    }
+
+    /// Takes over what a later look saw.
+    pub fn renew(&mut self, seen: Self) {
+        *self = Self {
+            window: self.window,
+            told: self.told.take(),
+            ..seen
+        };
+    }
+
+    /// Takes note of how deep a stack was unwound; none when the copy was not deep enough. Returns
+    /// what the kernel needs to know when that has changed.
+    pub fn learn(&mut self, depth: Option<u32>) -> Option<CodeLayout> {
+        let needed = depth.map_or(WHOLE_STACK, |depth| {
+            depth
+                .checked_next_multiple_of(WINDOW_STEP)
+                .unwrap_or(WHOLE_STACK)
+                .min(WHOLE_STACK)
+        });
+        self.window = self.window.max(needed);
+        let layout = CodeLayout {
+            pid: self.process.pid,
+            image: self.start_stack,
+            code_pages: self.code_pages,
+            window: self.window,
+            ranges: pieces(
+                self.mappings
+                    .iter()
+                    .map(|mapping| mapping.start..mapping.end),
+            ),
+        };
+        let changed = self.told.as_ref() != Some(&layout);
+        changed.then(|| self.told.insert(layout).clone())
+    }
+}
+
+/// Joins ascending ranges over the smallest gaps until only a few are left.
+fn pieces(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    // What is in the kernel's half (the old vsyscall page) is no place to return to.
+    let mut pieces: Vec<Range<u64>> = ranges.filter(|range| range.end < 1 << 63).collect();
+    let mut gaps: Vec<u64> = pieces
+        .windows(2)
+        .map(|pair| pair[1].start.saturating_sub(pair[0].end))
+        .collect();
+    gaps.sort_unstable_by(|left, right| right.cmp(left));
+    // The widest gaps stay.
+    let joined = gaps.get(RANGES - 1).copied();
+    let mut left = RANGES - 1;
+    let mut result: Vec<Range<u64>> = Vec::new();
+    for range in pieces.drain(..) {
+        match result.last_mut() {
+            Some(last) => {
+                let gap = range.start.saturating_sub(last.end);
+                let wide = joined.is_none_or(|joined| gap > joined);
+                if wide && left > 0 {
+                    left -= 1;
+                    result.push(range);
+                } else {
+                    last.end = last.end.max(range.end);
+                }
+            }
+            None => result.push(range),
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_described_by_a_few_pieces_with_the_widest_gaps_between() {
+        let ranges = [
+            10..20,
+            22..30,
+            1000..1010,
+            1011..1020,
+            5000..5001,
+            9000..9100,
+        ];
+        assert_eq!(
+            pieces(ranges.into_iter()),
+            [10..30, 1000..1020, 5000..5001, 9000..9100]
+        );
+        let even = (0..100).map(|n| n * 10..n * 10 + 5);
+        let found = pieces(even);
+        assert!(found.len() <= RANGES, "{found:?}");
+        assert_eq!((found[0].start, found.last().unwrap().end), (0, 995));
+        assert_eq!(pieces(std::iter::empty()), []);
+    }
+
+    #[test]
+    fn the_kernel_is_told_what_it_does_not_know() {
+        let process = ProcessId {
+            pid: std::process::id(),
+            start_ns: 0,
+        };
+        let image = |code_pages| Image {
+            process,
+            start_stack: 0,
+            code_pages,
+            executable: PathBuf::new(),
+            mappings: Mappings::read(process.pid).unwrap(),
+            window: 0,
+            told: None,
+        };
+        let mut known = image(7);
+        let window = |layout: Option<CodeLayout>| layout.map(|layout| layout.window);
+        assert_eq!(window(known.learn(Some(1500))), Some(2048));
+        assert_eq!(window(known.learn(Some(700))), None, "it is within");
+        assert_eq!(window(known.learn(None)), Some(WHOLE_STACK));
+        known.renew(image(8));
+        let layout = known.learn(Some(1)).expect("a library was loaded");
+        assert_eq!((layout.window, layout.code_pages), (WHOLE_STACK, 8));
+    }
+}

@@ -1,0 +1,208 @@
+//! The process that reads the files of other programs.
+//!
+//! Executables, libraries and debug information belong to whoever made them, and the code that reads
+//! them is large. So it runs in a process of its own, without rights, that is given bytes and open
+//! files and gives back addresses and names. When a file is cut short while it is mapped, or a
+//! damaged one leads a parser astray, that process ends, and costs one lookup.
+
+mod confine;
+mod file_bytes;
+pub(super) mod symbols;
+pub(super) mod unwind;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
+};
+
+use file_bytes::FileBytes;
+use symbols::{Named, Symbols, Wanted, perf_map::PerfMap};
+pub use unwind::Registers;
+use unwind::{AddressSpace, Image};
+
+use super::protocol::{self, Answer, CodeMapping, NamedPlace, Place, Request, Source};
+
+/// Becomes the reader: answers on standard input until that closes.
+pub fn run() -> io::Result<()> {
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    confine::give_up_rights()?;
+    serve(&stream)
+}
+
+/// Answers one request after the other until nobody asks any more.
+fn serve(stream: &UnixStream) -> io::Result<()> {
+    let mut reader = Reader::default();
+    while let Some((request, descriptor)) = protocol::receive(stream)? {
+        let answer = reader.answer(request, descriptor);
+        protocol::send(stream, &answer, None::<BorrowedFd<'_>>)?;
+    }
+    Ok(())
+}
+
+/// What was given so far.
+#[derive(Default)]
+struct Reader {
+    files: HashMap<u32, CodeFile>,
+    spaces: HashMap<u32, AddressSpace>,
+    perf_maps: HashMap<u32, PerfMap>,
+    vdso: Option<Option<Arc<Image>>>,
+}
+
+struct CodeFile {
+    bytes: FileBytes,
+    /// None for what is no ELF file.
+    image: Option<Arc<Image>>,
+    debug: Option<FileBytes>,
+    /// Read once there is something to name.
+    symbols: Option<Symbols>,
+}
+
+impl Reader {
+    fn answer(&mut self, request: Request, descriptor: Option<OwnedFd>) -> Answer {
+        match request {
+            Request::File(number) => {
+                let wanted = descriptor.and_then(|file| self.take_file(number, file));
+                Answer::File(wanted.unwrap_or_default())
+            }
+            Request::DebugFile(number) => {
+                let taken = descriptor.and_then(|file| self.take_debug_file(number, file));
+                Answer::DebugFile(taken.is_some())
+            }
+            Request::PerfMap(space) => {
+                if let Some(bytes) = descriptor.and_then(map) {
+                    self.perf_maps.insert(space, PerfMap::parse(&bytes));
+                }
+                Answer::Done
+            }
+            Request::ForgetFile(number) => {
+                self.files.remove(&number);
+                Answer::Done
+            }
+            Request::Space(number, mappings) => {
+                let space = self.space(&mappings);
+                self.spaces.insert(number, space);
+                Answer::Done
+            }
+            Request::ForgetSpace(number) => {
+                self.spaces.remove(&number);
+                self.perf_maps.remove(&number);
+                Answer::Done
+            }
+            Request::Unwind(space, registers, stack) => match self.spaces.get_mut(&space) {
+                Some(space) => Answer::Unwound(space.unwind(registers, &stack)),
+                None => Answer::Done,
+            },
+            Request::Name(places) => {
+                Answer::Named(places.into_iter().map(|place| self.name(place)).collect())
+            }
+        }
+    }
+
+    fn take_file(&mut self, number: u32, file: OwnedFd) -> Option<Wanted> {
+        let bytes = map(file)?;
+        let wanted = symbols::wanted(&bytes);
+        let file = CodeFile {
+            image: Image::parse(bytes.clone()),
+            bytes,
+            debug: None,
+            symbols: None,
+        };
+        self.files.insert(number, file);
+        Some(wanted)
+    }
+
+    fn take_debug_file(&mut self, number: u32, file: OwnedFd) -> Option<()> {
+        let known = self.files.get_mut(&number)?;
+        let debug = map(file)?;
+        if !symbols::belongs(&known.bytes, &debug) {
+            return None;
+        }
+        known.debug = Some(debug);
+        known.symbols = None;
+        Some(())
+    }
+
+    fn space(&mut self, mappings: &[CodeMapping]) -> AddressSpace {
+        let mut space = AddressSpace::new();
+        for mapping in mappings {
+            let addresses = mapping.start..mapping.end;
+            let image = match mapping.source {
+                Source::File(number) => self
+                    .files
+                    .get(&number)
+                    .and_then(|file| file.image.as_ref().map(Arc::clone)),
+                Source::Vdso => self.vdso(),
+                Source::Memory => None,
+            };
+            match image {
+                Some(image) => space.map(addresses, mapping.offset, &image),
+                None => space.map_anonymous(addresses),
+            }
+        }
+        space
+    }
+
+    /// The kernel lends the same one to every process.
+    fn vdso(&mut self) -> Option<Arc<Image>> {
+        self.vdso.get_or_insert_with(Image::vdso).clone()
+    }
+
+    fn name(&mut self, place: Place) -> NamedPlace {
+        match place {
+            Place::File(number, offset) => self.name_in_file(number, offset),
+            Place::Vdso(offset) => self.name_in_vdso(offset),
+            Place::Memory(space, address) => self.name_in_memory(space, address),
+        }
+        .unwrap_or_default()
+    }
+
+    fn name_in_file(&mut self, number: u32, offset: u64) -> Option<NamedPlace> {
+        let file = self.files.get_mut(&number)?;
+        let address = file.image.as_ref()?.address(offset)?;
+        let symbols = file
+            .symbols
+            .get_or_insert_with(|| Symbols::new(file.bytes.clone(), file.debug.clone(), None));
+        Some(NamedPlace {
+            address: Some(address),
+            functions: symbols.name(address),
+        })
+    }
+
+    fn name_in_vdso(&mut self, offset: u64) -> Option<NamedPlace> {
+        let vdso = self.vdso()?;
+        let address = vdso.address(offset)?;
+        Some(NamedPlace {
+            address: Some(address),
+            functions: Symbols::new(vdso.bytes().clone(), None, None).name(address),
+        })
+    }
+
+    fn name_in_memory(&self, space: u32, address: u64) -> Option<NamedPlace> {
+        let function = self.perf_maps.get(&space)?.name(address)?;
+        Some(NamedPlace {
+            address: None,
+            functions: vec![Named {
+                function: Some(function.to_owned()),
+                ..Named::default()
+            }],
+        })
+    }
+}
+
+/// Maps a file, which may be cut short at any time: that ends this process.
+fn map(file: OwnedFd) -> Option<FileBytes> {
+    let file = File::from(file);
+    // SAFETY: the mapping is read only. Whoever owns the file may change it under us: the bytes are
+    // distrusted, and never referred to as text or as anything but bytes.
+    let mapped = unsafe { memmap2::Mmap::map(&file) }.ok()?;
+    Some(FileBytes::from(mapped))
+}
+
+#[cfg(test)]
+mod tests;

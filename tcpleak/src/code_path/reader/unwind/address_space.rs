@@ -1,0 +1,182 @@
+//! Walks along the stacks of one process.
+
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+use super::{
+    End, RawFrame, Unwound, arch,
+    code::{Code, Mapped},
+    image::Image,
+    plain::Cache,
+    registers::Registers,
+    rule::Rule,
+    stack::Stack,
+    table::Context,
+};
+
+/// Most frames of a walk.
+const MOST_FRAMES: usize = 512;
+/// Most frames whose rules are remembered.
+const REMEMBERED: usize = 4096;
+
+/// The code of one process image, and what was found out about it while following its stacks.
+#[derive(Default)]
+pub struct AddressSpace {
+    code: Code,
+    rules: HashMap<RawFrame, Rule>,
+    context: Box<Context>,
+    cache: Cache,
+}
+
+/// A frame that was found.
+struct Caller {
+    frame: RawFrame,
+    guessed: bool,
+}
+
+/// Why a walk does not go on.
+struct Stop {
+    end: End,
+    outside: Option<u64>,
+}
+
+impl From<End> for Stop {
+    fn from(end: End) -> Self {
+        Self { end, outside: None }
+    }
+}
+
+impl AddressSpace {
+    /// A process without any code.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an executable mapping of a file, in place of what was at its addresses before. Every
+    /// executable mapping has to be known: a walk ends where it leaves them.
+    pub fn map(&mut self, addresses: Range<u64>, file_offset: u64, image: &Arc<Image>) {
+        let mapped = Mapped::new(&addresses, file_offset, image);
+        self.add(addresses, mapped);
+    }
+
+    /// Adds executable memory that belongs to no file, or to one that cannot be read. Its code is
+    /// followed by frame pointers.
+    pub fn map_anonymous(&mut self, addresses: Range<u64>) {
+        self.add(addresses, None);
+    }
+
+    fn add(&mut self, addresses: Range<u64>, mapped: Option<Mapped>) {
+        self.code.add(addresses, mapped);
+        self.rules.clear();
+    }
+
+    /// Follows a stack from the innermost frame outwards. `stack` is a copy of it that begins at
+    /// the stack pointer and may end anywhere.
+    pub fn unwind(&mut self, registers: Registers, stack: &[u8]) -> Unwound {
+        let mut stack = Stack::new(registers.sp, stack);
+        let mut registers = registers;
+        let mut frame = RawFrame {
+            address: registers.pc,
+            is_return: false,
+        };
+        let mut frames = Vec::with_capacity(32);
+        let mut guessed = false;
+        let Stop { end, outside } = loop {
+            frames.push(frame);
+            match self.caller(frame, &mut registers, &mut stack) {
+                Ok(_) if frames.len() == MOST_FRAMES => break End::TooMany.into(),
+                Ok(caller) => {
+                    guessed |= caller.guessed;
+                    // Nothing called a signal trampoline: it is gone to as if it had.
+                    if let Some(trampoline) = frames.last_mut().filter(|_| !caller.frame.is_return)
+                    {
+                        trampoline.is_return = false;
+                    }
+                    frame = caller.frame;
+                }
+                Err(_) if self.is_start(frame) => break End::Root.into(),
+                Err(stop) => break stop,
+            }
+        };
+        Unwound {
+            frames,
+            end,
+            outside,
+            depth: stack.depth(),
+            guessed,
+        }
+    }
+
+    /// The frame that called this one, whose registers `registers` become.
+    fn caller(
+        &mut self,
+        frame: RawFrame,
+        registers: &mut Registers,
+        stack: &mut Stack<'_>,
+    ) -> Result<Caller, Stop> {
+        self.inside(frame)?;
+        let rule = remembered(&mut self.rules, frame, || {
+            Rule::find(frame, &self.code, &mut self.context)
+        });
+        if let Rule::Outermost = rule {
+            return Err(End::Root.into());
+        }
+        let Some(mut caller) = rule.caller(frame, registers, stack, &self.code, &mut self.cache)
+        else {
+            return Err(match stack.too_short() {
+                true => End::StackTooDeep.into(),
+                false => End::Lost.into(),
+            });
+        };
+        let interrupted = rule.leads_to_interrupted();
+        let guessed = matches!(rule, Rule::Guess(_));
+        caller.pc = arch::plain_address(caller.pc, self.code.highest());
+        if caller.pc == 0 {
+            return Err(End::Unproven.into());
+        }
+        let may_stand = interrupted || !frame.is_return && arch::CALL_LEAVES_STACK_ALONE;
+        // A signal handler may have a stack of its own, and that may lie anywhere.
+        if !interrupted && caller.sp < registers.sp || !may_stand && caller.sp == registers.sp {
+            return Err(End::Lost.into());
+        }
+        let next = RawFrame {
+            address: caller.pc,
+            is_return: !interrupted,
+        };
+        self.inside(next)?;
+        *registers = caller;
+        Ok(Caller {
+            frame: next,
+            guessed,
+        })
+    }
+
+    fn inside(&self, frame: RawFrame) -> Result<(), Stop> {
+        match self.code.contains(frame.instruction()) {
+            true => Ok(()),
+            false => Err(Stop {
+                end: End::Lost,
+                outside: Some(frame.address),
+            }),
+        }
+    }
+
+    /// Whether a frame is the function that a program begins with.
+    fn is_start(&self, frame: RawFrame) -> bool {
+        let instruction = frame.instruction();
+        self.code
+            .mapped(instruction)
+            .is_some_and(|mapped| mapped.image.is_start(mapped.own_address(instruction)))
+    }
+}
+
+/// The rule for a frame, found once.
+fn remembered(
+    rules: &mut HashMap<RawFrame, Rule>,
+    frame: RawFrame,
+    find: impl FnOnce() -> Rule,
+) -> &Rule {
+    if rules.len() >= REMEMBERED && !rules.contains_key(&frame) {
+        rules.clear();
+    }
+    rules.entry(frame).or_insert_with(find)
+}

@@ -1,0 +1,312 @@
+//! The thread that takes code paths, and never holds up whoever hands them over or asks for them.
+//!
+//! Opening an executable can take long, and for ever when it lies on a dead network file system. So a
+//! question waits only so long, work goes on behind it, and a thread that is stuck is left behind
+//! together with the process it was stuck on.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{self, UnboundedSender},
+    },
+    time::timeout,
+};
+
+use super::{Capture, CodeLayout, Resolved, child, paths::Paths};
+use crate::{report::Incomplete, survey::ProcessId};
+
+/// Most captures and questions that wait.
+const WAITING: usize = 256;
+/// Most layouts that wait to be told to the kernel; it asks again for what it was not told.
+const LAYOUTS: usize = 1024;
+/// Most stuck threads that are left behind; after that no path is taken any more.
+const LEFT_BEHIND: usize = 3;
+
+/// What takes paths and names them: blocking, and bound to its thread.
+trait Taker {
+    fn take(&mut self, capture: Capture) -> Option<CodeLayout>;
+    fn resolve(&mut self, fingerprint: u64) -> Option<Resolved>;
+    fn reader_pid(&self) -> Option<u32>;
+}
+
+impl Taker for Paths {
+    fn take(&mut self, capture: Capture) -> Option<CodeLayout> {
+        self.take(capture)
+    }
+
+    fn resolve(&mut self, fingerprint: u64) -> Option<Resolved> {
+        self.resolve(fingerprint)
+    }
+
+    fn reader_pid(&self) -> Option<u32> {
+        self.reader_pid()
+    }
+}
+
+type StartTaker = fn() -> Box<dyn Taker>;
+
+/// The code paths of one run.
+pub struct CodePaths {
+    state: Mutex<State>,
+    shared: Arc<Shared>,
+    start: StartTaker,
+    patience: Patience,
+}
+
+/// How long is waited.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For an answer.
+    answer: Duration,
+    /// For an answer while the thread has been busy with one path for longer than that.
+    busy: Duration,
+    /// Until a thread that is busy with one path counts as stuck.
+    stuck: Duration,
+}
+
+impl Patience {
+    const USUAL: Self = Self {
+        answer: Duration::from_secs(5),
+        busy: Duration::from_millis(200),
+        stuck: Duration::from_secs(60),
+    };
+}
+
+struct State {
+    /// None when too many were stuck.
+    worker: Option<Worker>,
+    /// Processes that a thread was stuck on.
+    given_up: Vec<ProcessId>,
+}
+
+/// What the thread leaves for others to fetch.
+#[derive(Default)]
+struct Shared {
+    layouts: Mutex<VecDeque<CodeLayout>>,
+    news: Notify,
+}
+
+impl CodePaths {
+    /// Starts the thread. Fails when the system refuses one.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(
+            || Box::new(Paths::new(child::start_process)),
+            Patience::USUAL,
+        )
+    }
+
+    fn start_with(start: StartTaker, patience: Patience) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let worker = Some(Worker::start(start, &shared)?);
+        let state = Mutex::new(State {
+            worker,
+            given_up: Vec::new(),
+        });
+        Ok(Self {
+            state,
+            shared,
+            start,
+            patience,
+        })
+    }
+
+    /// How many captures can be handed over now.
+    pub fn room(&self) -> usize {
+        match self.worker() {
+            Some((requests, _)) => requests.capacity(),
+            // They are thrown away: whoever asks for them is told so.
+            None => WAITING,
+        }
+    }
+
+    /// Hands over a capture. One that finds no room, or whose process the thread was stuck on, is
+    /// lost.
+    pub fn take(&self, capture: Capture) {
+        let given_up = lock(&self.state).given_up.contains(&capture.process);
+        if let Some((requests, _)) = self.worker().filter(|_| !given_up) {
+            // A question about it is answered by `lost`.
+            let _ = requests.try_send(Request::Take(capture));
+        }
+    }
+
+    /// Names paths; the answer is keyed by fingerprint.
+    ///
+    /// Waits 5 seconds at most. Paths that are not ready by then are missing from the answer; they
+    /// are named meanwhile, ask again for them. A path that was lost is in the answer without frames.
+    pub async fn resolve(&self, fingerprints: Vec<u64>) -> HashMap<u64, Resolved> {
+        let mut resolved = HashMap::new();
+        let Some((requests, patience)) = self.worker() else {
+            return fingerprints
+                .iter()
+                .map(|fingerprint| (*fingerprint, lost()))
+                .collect();
+        };
+        let (answer, mut answers) = mpsc::unbounded_channel();
+        let ask = async move {
+            for fingerprint in fingerprints {
+                let answer = answer.clone();
+                let request = Request::Resolve(fingerprint, answer);
+                if requests.send(request).await.is_err() {
+                    break;
+                }
+            }
+            drop(answer); // The last one ends the collecting.
+        };
+        let collect = async {
+            while let Some((fingerprint, path)) = answers.recv().await {
+                resolved.insert(fingerprint, path);
+            }
+        };
+        // Running out of time is no failure: what has been collected is the answer.
+        let _ = timeout(patience, async { tokio::join!(ask, collect) }).await;
+        resolved
+    }
+
+    /// Waits until there are layouts to fetch.
+    pub async fn layouts_ready(&self) {
+        self.shared.news.notified().await;
+    }
+
+    /// What the kernel must be told of the processes whose paths were taken.
+    pub fn layouts(&self) -> Vec<CodeLayout> {
+        lock(&self.shared.layouts).drain(..).collect()
+    }
+
+    /// Process id of the reader, while there is one.
+    pub fn reader_pid(&self) -> Option<u32> {
+        *lock(&lock(&self.state).worker.as_ref()?.reader)
+    }
+
+    /// The way to the thread, and how long to wait for it. Replaces a thread that is stuck.
+    fn worker(&self) -> Option<(mpsc::Sender<Request>, Duration)> {
+        let mut state = lock(&self.state);
+        let task = state.worker.as_ref()?.task();
+        if let Some(task) = task.filter(|task| task.since.elapsed() > self.patience.stuck) {
+            state.given_up.extend(task.process);
+            let another = state.given_up.len() <= LEFT_BEHIND;
+            state.worker = another
+                .then(|| Worker::start(self.start, &self.shared).ok())
+                .flatten();
+        }
+        let worker = state.worker.as_ref()?;
+        let busy = worker
+            .task()
+            .map_or(Duration::ZERO, |task| task.since.elapsed());
+        let patience = self
+            .patience
+            .answer
+            .saturating_sub(busy)
+            .max(self.patience.busy);
+        Some((worker.requests.clone(), patience))
+    }
+}
+
+/// A thread that takes paths. It ends when nobody can ask it any more.
+struct Worker {
+    requests: mpsc::Sender<Request>,
+    task: Arc<Mutex<Option<Task>>>,
+    reader: Arc<Mutex<Option<u32>>>,
+}
+
+/// What a thread is busy with.
+#[derive(Clone, Copy)]
+struct Task {
+    since: Instant,
+    process: Option<ProcessId>,
+}
+
+enum Request {
+    Take(Capture),
+    Resolve(u64, UnboundedSender<(u64, Resolved)>),
+}
+
+impl Worker {
+    fn start(start: StartTaker, shared: &Arc<Shared>) -> io::Result<Self> {
+        let (requests, waiting) = mpsc::channel(WAITING);
+        let task = Arc::new(Mutex::new(None));
+        let reader = Arc::new(Mutex::new(None));
+        let (for_task, for_reader) = (Arc::clone(&task), Arc::clone(&reader));
+        let shared = Arc::clone(shared);
+        thread::Builder::new()
+            .name("tcpleak-paths".into())
+            .spawn(move || work(waiting, &for_task, &for_reader, &shared, start))?;
+        Ok(Self {
+            requests,
+            task,
+            reader,
+        })
+    }
+
+    fn task(&self) -> Option<Task> {
+        *lock(&self.task)
+    }
+}
+
+fn work(
+    mut requests: mpsc::Receiver<Request>,
+    task: &Mutex<Option<Task>>,
+    reader: &Mutex<Option<u32>>,
+    shared: &Shared,
+    start: StartTaker,
+) {
+    let mut taker = start();
+    while let Some(request) = requests.blocking_recv() {
+        let process = match &request {
+            Request::Take(capture) => Some(capture.process),
+            Request::Resolve(..) => None,
+        };
+        let since = Instant::now();
+        *lock(task) = Some(Task { since, process });
+        let done = catch_unwind(AssertUnwindSafe(|| serve(&mut *taker, request, shared)));
+        if done.is_err() {
+            // What it knew may be half done.
+            taker = start();
+        }
+        *lock(task) = None;
+        *lock(reader) = taker.reader_pid();
+    }
+}
+
+fn serve(taker: &mut dyn Taker, request: Request, shared: &Shared) {
+    match request {
+        Request::Take(capture) => {
+            if let Some(layout) = taker.take(capture) {
+                let mut layouts = lock(&shared.layouts);
+                if layouts.len() < LAYOUTS {
+                    layouts.push_back(layout);
+                    shared.news.notify_one();
+                }
+            }
+        }
+        Request::Resolve(fingerprint, answer) => {
+            let resolved = taker.resolve(fingerprint).unwrap_or_else(lost);
+            // Nobody may be waiting any more: then it is remembered for the next question.
+            let _ = answer.send((fingerprint, resolved));
+        }
+    }
+}
+
+/// A path of which nothing is known.
+fn lost() -> Resolved {
+    Resolved {
+        frames: Vec::new(),
+        incomplete: Some(Incomplete::ReaderFailed),
+    }
+}
+
+/// Locks a value that stays sound when its holder panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

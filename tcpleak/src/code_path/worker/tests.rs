@@ -1,0 +1,217 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{
+    super::{Stack, unknown_frame},
+    *,
+};
+
+const SHORT: Patience = Patience {
+    answer: Duration::from_millis(500),
+    busy: Duration::from_millis(20),
+    stuck: Duration::from_secs(1),
+};
+
+/// Stands in for the real taker: knows what it was handed, and does to each what it is told.
+struct FakeTaker {
+    taken: Vec<u64>,
+    resolve: fn(u64) -> Resolved,
+    on_take: fn(u64),
+}
+
+impl FakeTaker {
+    fn with(resolve: fn(u64) -> Resolved, on_take: fn(u64)) -> Box<dyn Taker> {
+        Box::new(Self {
+            taken: Vec::new(),
+            resolve,
+            on_take,
+        })
+    }
+}
+
+impl Taker for FakeTaker {
+    fn take(&mut self, capture: Capture) -> Option<CodeLayout> {
+        (self.on_take)(capture.fingerprint);
+        self.taken.push(capture.fingerprint);
+        Some(CodeLayout {
+            pid: capture.process.pid,
+            image: 0,
+            code_pages: 0,
+            window: 1024,
+            ranges: Vec::new(),
+        })
+    }
+
+    fn resolve(&mut self, fingerprint: u64) -> Option<Resolved> {
+        let known = self.taken.contains(&fingerprint);
+        known.then(|| (self.resolve)(fingerprint))
+    }
+
+    fn reader_pid(&self) -> Option<u32> {
+        Some(42)
+    }
+}
+
+fn capture(fingerprint: u64) -> Capture {
+    Capture {
+        fingerprint,
+        process: ProcessId {
+            pid: fingerprint as u32,
+            start_ns: 1,
+        },
+        comm: "test".into(),
+        image: 0,
+        code_pages: 0,
+        stack: Stack::IoWorker,
+    }
+}
+
+/// A name that tells which path it is of.
+fn named(fingerprint: u64) -> Resolved {
+    let mut frame = unknown_frame(None);
+    frame.function = Some(format!("function {fingerprint}"));
+    Resolved {
+        frames: vec![frame],
+        incomplete: None,
+    }
+}
+
+fn hang() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+#[tokio::test]
+async fn every_path_is_answered_by_its_fingerprint() {
+    let paths = CodePaths::start_with(|| FakeTaker::with(named, |_| ()), Patience::USUAL).unwrap();
+    let many = WAITING as u64;
+    for fingerprint in 0..many {
+        while paths.room() == 0 {
+            thread::yield_now();
+        }
+        paths.take(capture(fingerprint));
+    }
+    let resolved = paths.resolve((0..2 * many).collect()).await;
+    assert_eq!(resolved.len() as u64, 2 * many);
+    for (fingerprint, found) in &resolved {
+        let expected = if *fingerprint < many {
+            named(*fingerprint)
+        } else {
+            lost()
+        };
+        assert_eq!(*found, expected, "{fingerprint}");
+    }
+    assert_eq!(paths.reader_pid(), Some(42));
+    assert!(paths.resolve(Vec::new()).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_kernel_must_be_told_can_be_waited_for() {
+    let paths = CodePaths::start_with(|| FakeTaker::with(named, |_| ()), Patience::USUAL).unwrap();
+    assert!(paths.layouts().is_empty());
+    paths.take(capture(7));
+    paths.layouts_ready().await;
+    let layouts = paths.layouts();
+    assert_eq!((layouts.len(), layouts[0].pid), (1, 7));
+    assert!(paths.layouts().is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_costs_what_was_taken_and_no_more() {
+    let start = || {
+        let resolve = |fingerprint| {
+            if fingerprint == 2 {
+                panic!("as this test wants")
+            }
+            named(fingerprint)
+        };
+        FakeTaker::with(resolve, |_| ())
+    };
+    let paths = CodePaths::start_with(start, Patience::USUAL).unwrap();
+    for fingerprint in [1, 2] {
+        paths.take(capture(fingerprint));
+    }
+    let resolved = paths.resolve(vec![1]).await;
+    assert_eq!(resolved[&1], named(1));
+    assert!(!paths.resolve(vec![2]).await.contains_key(&2));
+    paths.take(capture(3));
+    assert_eq!(paths.resolve(vec![3]).await[&3], named(3));
+}
+
+#[tokio::test]
+async fn what_is_late_is_ready_for_the_next_question() {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let start = || {
+        let slow = |fingerprint| {
+            CALLS.fetch_add(1, Ordering::Relaxed);
+            if fingerprint == 2 {
+                thread::sleep(2 * SHORT.answer);
+            }
+        };
+        FakeTaker::with(named, slow)
+    };
+    let patience = Patience {
+        stuck: Patience::USUAL.stuck,
+        ..SHORT
+    };
+    let paths = CodePaths::start_with(start, patience).unwrap();
+    for fingerprint in [1, 2, 3] {
+        paths.take(capture(fingerprint));
+    }
+    assert!(paths.resolve(vec![1, 2, 3]).await.is_empty());
+    thread::sleep(2 * SHORT.answer);
+    assert_eq!(paths.resolve(vec![1, 2, 3]).await.len(), 3);
+    assert_eq!(CALLS.load(Ordering::Relaxed), 3, "each path is taken once");
+}
+
+#[tokio::test]
+async fn a_thread_that_is_stuck_is_left_behind_with_its_process() {
+    let start = || {
+        let stuck = |fingerprint| {
+            if fingerprint == 2 {
+                hang()
+            }
+        };
+        FakeTaker::with(named, stuck)
+    };
+    let paths = CodePaths::start_with(start, SHORT).unwrap();
+    paths.take(capture(2));
+    paths.take(capture(3));
+    assert!(paths.resolve(vec![2, 3]).await.is_empty());
+    let asked = Instant::now();
+    assert!(paths.resolve(vec![3]).await.is_empty());
+    assert!(
+        asked.elapsed() < SHORT.answer,
+        "a busy thread is not waited for as long"
+    );
+    thread::sleep(SHORT.stuck);
+    let resolved = paths.resolve(vec![2, 3]).await;
+    assert_eq!(resolved[&2], lost());
+    assert_eq!(resolved[&3], lost(), "it waited behind the stuck one");
+    paths.take(capture(2));
+    paths.take(capture(4));
+    let resolved = paths.resolve(vec![2, 4]).await;
+    assert_eq!(resolved[&2], lost(), "its process is left alone");
+    assert_eq!(resolved[&4], named(4));
+}
+
+#[tokio::test]
+async fn nothing_is_taken_when_too_many_threads_are_stuck() {
+    let patience = Patience {
+        stuck: Duration::from_millis(50),
+        ..SHORT
+    };
+    let start = || FakeTaker::with(named, |_| hang());
+    let paths = CodePaths::start_with(start, patience).unwrap();
+    for fingerprint in 0..=LEFT_BEHIND as u64 {
+        paths.take(capture(fingerprint));
+        assert!(paths.resolve(vec![fingerprint]).await.is_empty());
+        thread::sleep(patience.stuck);
+    }
+    let asked = Instant::now();
+    assert_eq!(paths.resolve(vec![100]).await[&100], lost());
+    assert!(
+        asked.elapsed() < SHORT.busy,
+        "nothing is waited for any more"
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::Command};
 
-use crate::harness::{Fixture, Server, Tracer, installed};
+use crate::harness::{Fixture, Server, Tracer, assert_complete, assert_passes_in_order, installed};
 
 /// Half-open sockets: the program has to end its own half, and does not.
 const NEVER_ENDS: &str = r#"
@@ -77,4 +77,26 @@ fn a_node_program_whose_socket_stays_paused_is_a_stuck_reader() {
         leak["holders"][0]["fds"],
         serde_json::json!(opened.list::<u32>("fds"))
     );
+}
+
+#[test]
+fn the_native_frames_of_node_reach_the_root() {
+    let server = Server::start();
+    let mut client = start(NEVER_ENDS, &server.port());
+    let mut tracer = Tracer::of(&client);
+    client.tell();
+    server.hang_up_on(1);
+    client.facts();
+
+    let leak = tracer.wait_for_group("a leak with its code path", |group| {
+        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
+    });
+    let origin = &leak["origin"];
+    assert_complete(origin);
+    assert_passes_in_order(origin, &["uv_run", "node::Start"]);
+    let interpreter = std::fs::canonicalize(installed("node", "nodejs"));
+    let interpreter = interpreter.expect("it was just started");
+    let frames = origin["frames"].as_array().into_iter().flatten();
+    let frames = frames.filter(|frame| frame["module"].as_str() == interpreter.to_str());
+    assert!(frames.count() > 5, "{origin:#}");
 }

@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::harness::{Fixture, Server, Tracer, answer_http_request, installed, read_http_request};
+use crate::harness::{
+    Fixture, Server, Tracer, answer_http_request, assert_complete, assert_passes_in_order,
+    installed, read_http_request,
+};
 
 /// Fetches a page over a connection of its own, five times, and keeps the connections: the server
 /// may close them, as it may close any connection between two requests.
@@ -31,6 +34,20 @@ print("pid", os.getpid(), flush=True)
 sys.stdin.readline()
 response = urllib.request.urlopen(url)
 print("status", response.status, flush=True)
+sys.stdin.read()
+"#;
+
+/// Opens a connection some functions deep, and forgets it.
+const OPENS_A_SOCKET: &str = r#"
+import os, socket, sys
+print("pid", os.getpid(), flush=True)
+sys.stdin.readline()
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port))
+def fetch(port):
+    return [connect(number) for number in [port]]
+connections = fetch(int(sys.argv[1]))
+print("fds", connections[0].fileno(), flush=True)
 sys.stdin.read()
 "#;
 
@@ -85,4 +102,27 @@ fn a_python_program_that_never_reads_a_response_is_a_stuck_reader() {
         "{leak:#}"
     );
     assert_eq!(leak["process"]["pid"], client.pid());
+}
+
+#[test]
+fn the_native_frames_of_python_reach_the_root() {
+    let server = Server::start();
+    let mut client = start(OPENS_A_SOCKET, &server.port());
+    let mut tracer = Tracer::of(&client);
+    client.tell();
+    server.hang_up_on(1);
+    client.facts();
+
+    let leak = tracer.wait_for_group("a leak with its code path", |group| {
+        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
+    });
+    let origin = &leak["origin"];
+    assert_complete(origin);
+    // Debian's interpreter has these symbols; from the first to the last the interpreter runs.
+    assert_passes_in_order(origin, &["_PyEval_EvalFrameDefault", "Py_BytesMain"]);
+    let interpreter = std::fs::canonicalize(installed("python3", "python3"));
+    let interpreter = interpreter.expect("it was just started");
+    let frames = origin["frames"].as_array().into_iter().flatten();
+    let frames = frames.filter(|frame| frame["module"].as_str() == interpreter.to_str());
+    assert!(frames.count() > 5, "{origin:#}");
 }

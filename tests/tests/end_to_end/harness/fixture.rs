@@ -56,6 +56,11 @@ impl Fixture {
         self.pid().to_string()
     }
 
+    /// What it told when it was ready.
+    pub fn ready(&self) -> &Facts {
+        &self.ready
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.ready.one("address")

@@ -2,9 +2,12 @@
 //! itself. Everything that is started here ends when its value is dropped, and by itself after some
 //! minutes should the tests be killed.
 
+mod compiled;
 mod fixture;
+mod forgetting;
 mod kernel_objects;
 mod network_namespace;
+mod own_root;
 mod program;
 mod reports;
 mod server;
@@ -19,11 +22,17 @@ use std::{
     time::Duration,
 };
 
+pub use compiled::{Compiled, output_of};
 pub use fixture::Fixture;
+pub use forgetting::watch_forgetting;
 pub use kernel_objects::KernelObjects;
 pub use network_namespace::NetworkNamespace;
+pub use own_root::{Part, start_in_own_root};
 pub use program::{Nginx, Program};
-pub use reports::{assert_passes_through, functions, groups, has_qualifier, leaks};
+pub use reports::{
+    assert_complete, assert_own_functions, assert_passes_in_order, assert_passes_through,
+    functions, groups, has_qualifier, is_named, leaks, passes_through, title,
+};
 pub use server::{Server, answer_http_request, read_http_request, reset};
 pub use tcpleak::{Ended, Tracer, command, finish, run};
 

@@ -193,6 +193,15 @@ impl Tracer {
         })
     }
 
+    /// Waits until a leak of this many connections is reported with the code that is to blame.
+    #[track_caller]
+    pub fn wait_for_titled_leak_of(&mut self, count: usize) -> Value {
+        let what = format!("a leak of {count} connections, and a function that is to blame");
+        self.wait_for_group(&what, |group| {
+            group["leak"] == true && group["count"] == count && !super::title(group).is_empty()
+        })
+    }
+
     /// Goes on watching for a time.
     pub fn watch_for(&mut self, time: Duration) {
         let deadline = Instant::now() + time;

@@ -23,6 +23,8 @@ const SPAN: Duration = Duration::from_millis(800);
 /// How long reads and writes stay untraced at first; twice as long each time, up to the most.
 const LEAST_PAUSE: Duration = Duration::from_secs(30);
 const MOST_PAUSE: Duration = Duration::from_secs(16 * 60);
+/// Surveys are never further apart, whatever they cost: they are what tcpleak is for.
+const MOST_BETWEEN_SURVEYS: Duration = Duration::from_secs(60);
 
 /// What a group of programs has done since tracing began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +109,9 @@ impl Governor {
     /// How long to wait between two surveys that cost so much.
     pub fn pause(&self, cost: Duration) -> Duration {
         let pause = cost.as_secs_f64() / (self.budget * SURVEYS);
-        Duration::try_from_secs_f64(pause).unwrap_or(MOST_PAUSE)
+        Duration::try_from_secs_f64(pause).map_or(MOST_BETWEEN_SURVEYS, |pause| {
+            pause.min(MOST_BETWEEN_SURVEYS)
+        })
     }
 
     /// Takes in what everything has cost so far, and decides anew once enough time has passed.
@@ -326,7 +330,8 @@ mod tests {
             governor.pause(Duration::from_millis(5)),
             Duration::from_secs(1)
         );
-        assert_eq!(Governor::new(0.0).pause(SECOND), MOST_PAUSE);
+        assert_eq!(governor.pause(SECOND), MOST_BETWEEN_SURVEYS);
+        assert_eq!(Governor::new(0.0).pause(SECOND), MOST_BETWEEN_SURVEYS);
     }
 
     #[test]

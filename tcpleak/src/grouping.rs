@@ -351,7 +351,7 @@ fn totals(tracker: &Tracker) -> Totals {
         }),
         time_wait: counts.time_wait,
         dropped: losses.connections_dropped + losses.paths_dropped,
-        unsampled: losses.paths_unreadable,
+        unsampled: losses.paths_unreadable + losses.origins_unsampled,
         recursion_misses: losses.recursion_misses,
     }
 }
@@ -373,7 +373,17 @@ fn notes(tracker: &Tracker) -> Vec<String> {
         format!("{number} code paths were lost because they came faster than they could be read.")
     });
     note(losses.paths_unreadable, &|number| {
-        format!("The stack of {number} connections could not be read: their code path is unknown.")
+        format!("{number} times a stack could not be read: as many code paths are unknown.")
+    });
+    note(losses.origins_unsampled, &|number| {
+        format!(
+            "The opening of {number} connections was not sampled, to keep within --captures and --budget."
+        )
+    });
+    note(losses.uses_unsampled, &|number| {
+        format!(
+            "{number} reads and writes were not sampled, to keep within --captures and --budget."
+        )
     });
     note(losses.recursion_misses, &|number| {
         format!(

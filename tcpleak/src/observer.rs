@@ -3,10 +3,12 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
+    num::NonZeroUsize,
     time::Duration,
 };
 
 use jiff::Timestamp;
+use lru::LruCache;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -19,12 +21,15 @@ use crate::{
     process::{self, ProcessInfo, Processes, is_alive},
     report::{Report, Verdict},
     select::Select,
-    survey::{ProcessId, Record, Task},
+    survey::{ProcessId, Record, Survey, Task},
     tracker::Tracker,
 };
 
-/// How long to wait for room when captures come faster than they are unwound.
-const BACKLOG: Duration = Duration::from_millis(5);
+/// Fingerprints that are remembered to stand for paths with another one.
+const SAME_PATHS: NonZeroUsize = NonZeroUsize::new(32_768).unwrap();
+
+/// A pause between surveys that the reader should know of.
+const NOTABLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Observes the host through a probe.
 pub struct Observer {
@@ -35,9 +40,10 @@ pub struct Observer {
     grouping: Grouping,
     processes: Processes,
     code_paths: CodePaths,
+    /// The first fingerprint of each path that has several.
+    same_paths: LruCache<u64, u64>,
     governor: Governor,
     reader: ReaderTime,
-    backlog: bool,
     kernel: String,
     survey_costs: [Duration; 2],
     slowed_down_to: Option<Duration>,
@@ -46,7 +52,7 @@ pub struct Observer {
 
 impl Observer {
     /// An observer that has not looked yet, and that keeps within a budget (a part of one CPU). Fails
-    /// when the thread that names code paths cannot be started.
+    /// when the threads that take code paths cannot be started.
     pub fn new(probe: Probe, select: Select, rules: Rules, budget: f64) -> io::Result<Self> {
         let mut observer = Self {
             probe,
@@ -56,9 +62,9 @@ impl Observer {
             grouping: Grouping::default(),
             processes: Processes::new(),
             code_paths: CodePaths::start()?,
+            same_paths: LruCache::new(SAME_PATHS),
             governor: Governor::new(budget),
             reader: ReaderTime::default(),
-            backlog: false,
             kernel: rustix::system::uname()
                 .release()
                 .to_string_lossy()
@@ -67,6 +73,9 @@ impl Observer {
             slowed_down_to: None,
             accept_calls_on_demand: rules.watching,
         };
+        if let Some(captures) = observer.probe.take_captures() {
+            observer.code_paths.feed(captures)?;
+        }
         observer.govern();
         Ok(observer)
     }
@@ -75,9 +84,10 @@ impl Observer {
     pub async fn look(&mut self) -> Result<Report, ProbeError> {
         let taken_at = Timestamp::now();
         let cost_before = self.probe.thread_time();
-        self.tracker.observe(self.probe.survey()?);
-        self.take_captures();
-        self.tell_layouts();
+        let mut survey = self.probe.survey()?;
+        self.learn();
+        self.unify_paths(&mut survey);
+        self.tracker.observe(survey);
         self.govern();
         self.probe.flush_log();
         if self.rules.watching {
@@ -110,41 +120,53 @@ impl Observer {
         self.accept_calls_on_demand = false;
     }
 
-    /// How long to wait between two looks: as asked, but longer on a host where a look is costly. Of
-    /// the latest two the cheaper counts, because the first one after something else pays for cold
-    /// caches.
+    /// How long to wait between two looks: as asked, but longer on a host where a look is costly.
     pub fn pause(&mut self, asked: Duration) -> Duration {
-        let cost = self.survey_costs[0].min(self.survey_costs[1]);
-        let affordable = self.governor.pause(cost);
+        let affordable = self.governor.pause(self.survey_cost());
         self.slowed_down_to = (affordable > asked).then_some(affordable);
         asked.max(affordable)
     }
 
-    /// Takes code paths as they come, until it is time for the next look.
+    /// CPU time of a look: of the latest two the cheaper counts, because the first one after
+    /// something else pays for cold caches.
+    fn survey_cost(&self) -> Duration {
+        self.survey_costs[0].min(self.survey_costs[1])
+    }
+
+    /// Learns from code paths as they come, until it is time for the next look.
     pub async fn listen_until(&mut self, next: Instant) {
         loop {
             tokio::select! {
                 () = sleep_until(next) => return,
-                () = self.code_paths.layouts_ready() => self.tell_layouts(),
-                () = room(self.backlog) => self.take_captures(),
-                () = self.probe.wait(), if !self.backlog => self.take_captures(),
+                () = self.code_paths.has_learned() => self.learn(),
+                () = self.probe.log() => {}
             }
         }
     }
 
-    /// What finds no room stays in the kernel's ring, where an overflow is counted.
-    fn take_captures(&mut self) {
-        let room = self.code_paths.room();
-        let captures = self.probe.captures(room);
-        self.backlog = captures.len() == room;
-        for capture in captures {
-            self.code_paths.take(capture);
+    fn learn(&mut self) {
+        for learned in self.code_paths.learned() {
+            if let Some(layout) = learned.layout {
+                self.probe.set_layout(&layout);
+            }
+            if let Some((fingerprint, first)) = learned.same {
+                self.same_paths.put(fingerprint, first);
+            }
         }
     }
 
-    fn tell_layouts(&mut self) {
-        for layout in self.code_paths.layouts() {
-            self.probe.set_layout(&layout);
+    /// Gives every path the fingerprint under which it was first seen.
+    fn unify_paths(&mut self, survey: &mut Survey) {
+        for record in survey
+            .sightings
+            .iter_mut()
+            .filter_map(|sighting| sighting.record.as_mut())
+        {
+            for path in record.paths_mut() {
+                if let Some(first) = self.same_paths.get(path) {
+                    *path = *first;
+                }
+            }
         }
     }
 
@@ -160,10 +182,12 @@ impl Observer {
     }
 
     fn notes(&self) -> Vec<String> {
-        let slowed_down = self.slowed_down_to.map(|pause| {
+        let slowed_down = self.slowed_down_to.filter(|pause| *pause >= NOTABLE_PAUSE);
+        let slowed_down = slowed_down.map(|pause| {
             format!(
-                "Surveys are {:.1} seconds apart, because one takes long on this host; a larger --budget brings them closer.",
-                pause.as_secs_f64()
+                "Surveys are {} seconds apart, because one takes {} ms of CPU time on this host; a larger --budget brings them closer.",
+                pause.as_secs(),
+                self.survey_cost().as_millis()
             )
         });
         let untraced = (!self.governor.allowance().trace_uses).then(|| {
@@ -192,14 +216,6 @@ impl ReaderTime {
             self.latest = time;
         }
         self.before + self.latest
-    }
-}
-
-/// Ready when there may be room again.
-async fn room(backlog: bool) {
-    match backlog {
-        true => tokio::time::sleep(BACKLOG).await,
-        false => std::future::pending().await,
     }
 }
 

@@ -222,6 +222,16 @@ impl Record {
         let used = uses.into_iter().flatten().filter_map(|last| last.path);
         self.origin.into_iter().chain(used)
     }
+
+    /// The same, to be replaced.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let uses = [&mut self.last_read, &mut self.last_write];
+        let used = uses
+            .into_iter()
+            .flatten()
+            .filter_map(|last| last.path.as_mut());
+        self.origin.as_mut().into_iter().chain(used)
+    }
 }
 
 /// The last use of a connection in one direction.

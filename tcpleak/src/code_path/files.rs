@@ -57,26 +57,20 @@ impl CodeFile {
         }
     }
 
-    /// Opens a file by its path as a process sees it.
+    /// Opens a file by its path as a process sees it. Links lead to where they lead that process.
     pub fn below_root(pid: u32, path: &Path) -> io::Result<Self> {
-        Self::of_owner(pid, path, FILE_BYTES, |_| true)
+        read_regular(refer_below_root(pid, path, OFlags::empty())?, FILE_BYTES)
     }
 
     /// Opens a file of at most so many bytes by its path as a process sees it, if its metadata are
-    /// as wanted. No link is followed in its last part.
+    /// as wanted and it is no link.
     pub fn of_owner(
         pid: u32,
         path: &Path,
         most_bytes: u64,
         wanted: impl Fn(&Metadata) -> bool,
     ) -> io::Result<Self> {
-        let root = format!("/proc/{pid}/root");
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = open(&*root, flags, Mode::empty())?;
-        let path = path.strip_prefix("/").unwrap_or(path);
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let referred: File = openat2(&root, path, flags, Mode::empty(), resolve)?.into();
+        let referred = refer_below_root(pid, path, OFlags::NOFOLLOW)?;
         if !wanted(&referred.metadata()?) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -88,6 +82,17 @@ impl CodeFile {
         let referred = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         read_regular(referred.into(), FILE_BYTES)
     }
+}
+
+/// Refers to a file by its path as a process sees it.
+fn refer_below_root(pid: u32, path: &Path, flags: OFlags) -> io::Result<File> {
+    let root = format!("/proc/{pid}/root");
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(&*root, directory, Mode::empty())?;
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(&root, path, flags, Mode::empty(), resolve)?.into())
 }
 
 /// Opens what is referred to for reading, if it is a regular file.

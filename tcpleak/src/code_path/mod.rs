@@ -22,7 +22,7 @@ mod worker;
 use std::ops::Range;
 
 pub use reader::Registers;
-pub use worker::CodePaths;
+pub use worker::{CaptureSource, CodePaths};
 
 use crate::{
     report::{Frame, Incomplete},
@@ -82,6 +82,16 @@ pub struct CodeLayout {
     pub window: u32,
     /// Ranges of addresses that hold all of its code, a few at most.
     pub ranges: Vec<Range<u64>>,
+}
+
+/// What is learned from taking a capture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// What the kernel needs to know of the process.
+    pub layout: Option<CodeLayout>,
+    /// The fingerprint of the capture, and that of an earlier one which is the same path: the kernel
+    /// may take one path for several.
+    pub same: Option<(u64, u64)>,
 }
 
 /// A code path with names; what the program was doing is for the caller to add.

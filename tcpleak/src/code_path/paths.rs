@@ -16,7 +16,7 @@ use std::{
 use lru::LruCache;
 
 use super::{
-    Capture, CodeLayout, IO_URING, JIT, Resolved, Stack,
+    Capture, CodeLayout, IO_URING, JIT, Learned, Resolved, Stack,
     child::{Reader, Start},
     debug_files,
     files::{CodeFile, Identity},
@@ -58,6 +58,8 @@ pub struct Paths {
     files: HashMap<Identity, KnownFile>,
     given: Given,
     unwound: LruCache<u64, Arc<Path>>,
+    /// The first fingerprint of each path.
+    firsts: LruCache<(ImageKey, Vec<RawFrame>), u64>,
     named: LruCache<u64, Resolved>,
     failures: LruCache<ProcessId, u32>,
     next_number: u32,
@@ -96,6 +98,14 @@ struct Path {
     end: Ended,
 }
 
+impl Path {
+    /// What makes it the same path as another one; none when too little is known of it.
+    fn identity(&self) -> Option<(ImageKey, Vec<RawFrame>)> {
+        let frames: Vec<RawFrame> = self.frames.iter().map(|frame| frame.raw).collect();
+        Some((self.image?, frames)).filter(|(_, frames)| !frames.is_empty())
+    }
+}
+
 /// How a path ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ended {
@@ -110,6 +120,7 @@ enum Ended {
 /// A frame, and where it lies.
 #[derive(Clone)]
 struct Located {
+    raw: RawFrame,
     place: Option<Place>,
     file: Option<Identity>,
     module: Option<Arc<str>>,
@@ -126,6 +137,7 @@ impl Paths {
             files: HashMap::new(),
             given: Given::default(),
             unwound: LruCache::new(UNWOUND),
+            firsts: LruCache::new(UNWOUND),
             named: LruCache::new(NAMED),
             failures: LruCache::new(IMAGES),
             next_number: 0,
@@ -137,14 +149,20 @@ impl Paths {
         self.reader.as_ref()?.pid()
     }
 
-    /// Unwinds a path and forgets its stack. Returns what the kernel needs to know of the process
-    /// when that has changed.
-    pub fn take(&mut self, capture: Capture) -> Option<CodeLayout> {
+    /// Unwinds a path and forgets its stack.
+    pub fn take(&mut self, capture: Capture) -> Learned {
         let fingerprint = capture.fingerprint;
         let (path, layout) = self.unwind(capture);
+        let first = path
+            .identity()
+            .map(|identity| *self.firsts.get_or_insert(identity, || fingerprint));
+        let same = first.filter(|first| *first != fingerprint);
         self.named.pop(&fingerprint);
         self.unwound.put(fingerprint, Arc::new(path));
-        layout
+        Learned {
+            layout,
+            same: same.map(|first| (fingerprint, first)),
+        }
     }
 
     /// Names the frames of a path; none when no such path was taken.
@@ -563,6 +581,7 @@ impl KnownImage {
         let address = frame.instruction();
         let Some(mapping) = self.image.mappings.find(address) else {
             return Located {
+                raw: frame,
                 place: None,
                 file: None,
                 module: None,
@@ -581,6 +600,7 @@ impl KnownImage {
             None => None,
         };
         Located {
+            raw: frame,
             place,
             file: file.map(|(_, identity)| *identity),
             module: Some(Arc::clone(module)).filter(|path| !path.is_empty()),

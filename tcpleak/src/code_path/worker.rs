@@ -21,25 +21,28 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Capture, CodeLayout, Resolved, child, paths::Paths};
+use super::{Capture, Learned, Resolved, child, paths::Paths};
 use crate::{report::Incomplete, survey::ProcessId};
 
 /// Most captures and questions that wait.
 const WAITING: usize = 256;
-/// Most layouts that wait to be told to the kernel; it asks again for what it was not told.
-const LAYOUTS: usize = 1024;
+/// Most of what was learned that waits to be fetched. What finds no room costs a little: the kernel
+/// asks again for what it was not told.
+const LEARNED: usize = 16_384;
+/// How long to wait for room.
+const FULL: Duration = Duration::from_millis(5);
 /// Most stuck threads that are left behind; after that no path is taken any more.
 const LEFT_BEHIND: usize = 3;
 
 /// What takes paths and names them: blocking, and bound to its thread.
 trait Taker {
-    fn take(&mut self, capture: Capture) -> Option<CodeLayout>;
+    fn take(&mut self, capture: Capture) -> Learned;
     fn resolve(&mut self, fingerprint: u64) -> Option<Resolved>;
     fn reader_pid(&self) -> Option<u32>;
 }
 
 impl Taker for Paths {
-    fn take(&mut self, capture: Capture) -> Option<CodeLayout> {
+    fn take(&mut self, capture: Capture) -> Learned {
         self.take(capture)
     }
 
@@ -54,8 +57,20 @@ impl Taker for Paths {
 
 type StartTaker = fn() -> Box<dyn Taker>;
 
+/// Where captures come from.
+pub trait CaptureSource: Send + 'static {
+    /// Waits until there may be one.
+    fn wait(&mut self);
+    /// The next one, if there is one now.
+    fn next(&mut self) -> Option<Capture>;
+}
+
 /// The code paths of one run.
 pub struct CodePaths {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     state: Mutex<State>,
     shared: Arc<Shared>,
     start: StartTaker,
@@ -91,7 +106,7 @@ struct State {
 /// What the thread leaves for others to fetch.
 #[derive(Default)]
 struct Shared {
-    layouts: Mutex<VecDeque<CodeLayout>>,
+    learned: Mutex<VecDeque<Learned>>,
     news: Notify,
 }
 
@@ -111,16 +126,68 @@ impl CodePaths {
             worker,
             given_up: Vec::new(),
         });
-        Ok(Self {
+        let inner = Inner {
             state,
             shared,
             start,
             patience,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
         })
     }
 
+    /// Takes captures from a source as they come, on a thread of its own: a program may unload the
+    /// code or end soon after. What finds no room waits in the source.
+    pub fn feed(&self, mut source: impl CaptureSource) -> io::Result<()> {
+        let inner = Arc::downgrade(&self.inner);
+        thread::Builder::new()
+            .name("tcpleak-captures".into())
+            .spawn(move || {
+                while let Some(inner) = inner.upgrade() {
+                    while inner.room() > 0
+                        && let Some(capture) = source.next()
+                    {
+                        inner.take(capture);
+                    }
+                    let full = inner.room() == 0;
+                    drop(inner);
+                    match full {
+                        true => thread::sleep(FULL),
+                        false => source.wait(),
+                    }
+                }
+            })?;
+        Ok(())
+    }
+
+    /// Names paths; the answer is keyed by fingerprint.
+    ///
+    /// Waits 5 seconds at most. Paths that are not ready by then are missing from the answer; they
+    /// are named meanwhile, ask again for them. A path that was lost is in the answer without frames.
+    pub async fn resolve(&self, fingerprints: Vec<u64>) -> HashMap<u64, Resolved> {
+        self.inner.resolve(fingerprints).await
+    }
+
+    /// Waits until there is something to fetch.
+    pub async fn has_learned(&self) {
+        self.inner.shared.news.notified().await;
+    }
+
+    /// What was learned from the captures taken since the last call.
+    pub fn learned(&self) -> Vec<Learned> {
+        lock(&self.inner.shared.learned).drain(..).collect()
+    }
+
+    /// Process id of the reader, while there is one.
+    pub fn reader_pid(&self) -> Option<u32> {
+        *lock(&lock(&self.inner.state).worker.as_ref()?.reader)
+    }
+}
+
+impl Inner {
     /// How many captures can be handed over now.
-    pub fn room(&self) -> usize {
+    fn room(&self) -> usize {
         match self.worker() {
             Some((requests, _)) => requests.capacity(),
             // They are thrown away: whoever asks for them is told so.
@@ -130,7 +197,7 @@ impl CodePaths {
 
     /// Hands over a capture. One that finds no room, or whose process the thread was stuck on, is
     /// lost.
-    pub fn take(&self, capture: Capture) {
+    fn take(&self, capture: Capture) {
         let given_up = lock(&self.state).given_up.contains(&capture.process);
         if let Some((requests, _)) = self.worker().filter(|_| !given_up) {
             // A question about it is answered by `lost`.
@@ -138,11 +205,7 @@ impl CodePaths {
         }
     }
 
-    /// Names paths; the answer is keyed by fingerprint.
-    ///
-    /// Waits 5 seconds at most. Paths that are not ready by then are missing from the answer; they
-    /// are named meanwhile, ask again for them. A path that was lost is in the answer without frames.
-    pub async fn resolve(&self, fingerprints: Vec<u64>) -> HashMap<u64, Resolved> {
+    async fn resolve(&self, fingerprints: Vec<u64>) -> HashMap<u64, Resolved> {
         let mut resolved = HashMap::new();
         let Some((requests, patience)) = self.worker() else {
             return fingerprints
@@ -169,21 +232,6 @@ impl CodePaths {
         // Running out of time is no failure: what has been collected is the answer.
         let _ = timeout(patience, async { tokio::join!(ask, collect) }).await;
         resolved
-    }
-
-    /// Waits until there are layouts to fetch.
-    pub async fn layouts_ready(&self) {
-        self.shared.news.notified().await;
-    }
-
-    /// What the kernel must be told of the processes whose paths were taken.
-    pub fn layouts(&self) -> Vec<CodeLayout> {
-        lock(&self.shared.layouts).drain(..).collect()
-    }
-
-    /// Process id of the reader, while there is one.
-    pub fn reader_pid(&self) -> Option<u32> {
-        *lock(&lock(&self.state).worker.as_ref()?.reader)
     }
 
     /// The way to the thread, and how long to wait for it. Replaces a thread that is stuck.
@@ -279,10 +327,11 @@ fn work(
 fn serve(taker: &mut dyn Taker, request: Request, shared: &Shared) {
     match request {
         Request::Take(capture) => {
-            if let Some(layout) = taker.take(capture) {
-                let mut layouts = lock(&shared.layouts);
-                if layouts.len() < LAYOUTS {
-                    layouts.push_back(layout);
+            let learned = taker.take(capture);
+            if learned != Learned::default() {
+                let mut waiting = lock(&shared.learned);
+                if waiting.len() < LEARNED {
+                    waiting.push_back(learned);
                     shared.news.notify_one();
                 }
             }

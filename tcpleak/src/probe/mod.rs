@@ -3,6 +3,7 @@
 //! Nothing outside this module names aya. What comes out is plain data: [`Survey`]s and
 //! [`Capture`]s.
 
+mod captures;
 mod decode;
 mod hooks;
 mod iterate;
@@ -15,20 +16,18 @@ use std::{collections::HashSet, os::fd::AsRawFd, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{Array, HashMap, MapData, RingBuf},
+    maps::{Array, HashMap},
 };
 use aya_log::EbpfLogger;
 use rustix::time::ClockId;
 use tcpleak_ebpf::{CodeRange, Limits, ProcessCode};
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub use self::hooks::{Hook, Job, Refusal};
-use crate::{
-    btf::Btf,
-    code_path::{Capture, CodeLayout},
-    governor::Costs,
-    survey::Survey,
+pub use self::{
+    captures::Captures,
+    hooks::{Hook, Job, Refusal},
 };
+use crate::{btf::Btf, code_path::CodeLayout, governor::Costs, survey::Survey};
 
 /// The kernel programs, compiled for this machine's register layout.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TCPLEAK_EBPF_OBJECT_PATH"));
@@ -130,13 +129,13 @@ const FORCE: &str = "TCPLEAK_FORCE_BACKEND";
 pub struct Probe {
     ebpf: Ebpf,
     hooks: Vec<Hook>,
-    paths: Option<AsyncFd<RingBuf<MapData>>>,
+    captures: Option<Captures>,
     log: Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>,
     suspects: HashSet<u32>,
     tick: Duration,
     namespaces: namespaces::Namespaces,
     sweep: losses::Sweep,
-    captures: u32,
+    captures_per_second: u32,
     has_registers: bool,
     uses_traced: bool,
 }
@@ -160,7 +159,7 @@ impl Probe {
             .transpose()?;
         let mut hooks = hooks::Attacher::new(&mut ebpf)?;
         hooks.attach_survey()?;
-        let mut paths = None;
+        let mut captures = None;
         if options.trace {
             hooks.attach_lifecycle()?;
             hooks.attach_accept(options.accept_stacks);
@@ -168,18 +167,18 @@ impl Probe {
         }
         let hooks = hooks.into_hooks();
         if options.trace {
-            paths = Some(reading_paths(&mut ebpf)?);
+            captures = Some(Captures::of(&mut ebpf)?);
         }
         Ok(Self {
             ebpf,
             hooks,
-            paths,
+            captures,
             log,
             suspects: HashSet::new(),
             tick: tick(),
             namespaces: namespaces::Namespaces::default(),
             sweep: losses::Sweep::default(),
-            captures: options.captures,
+            captures_per_second: options.captures,
             has_registers: settings.has_registers != 0,
             uses_traced: options.trace,
         })
@@ -249,17 +248,9 @@ impl Probe {
         hooks::trace_accept_calls(&mut self.ebpf, &mut self.hooks, wanted);
     }
 
-    /// Takes the captures since the last call, at most so many: what is left waits in the ring.
-    pub fn captures(&mut self, most: usize) -> Vec<Capture> {
-        let mut captures = Vec::new();
-        if let Some(ring) = &mut self.paths {
-            while captures.len() < most
-                && let Some(record) = ring.get_mut().next()
-            {
-                captures.extend(decode::capture(&record));
-            }
-        }
-        captures
+    /// Takes the way by which captures come; there is one.
+    pub fn take_captures(&mut self) -> Option<Captures> {
+        self.captures.take()
     }
 
     /// Tells the kernel where the code of a process lies. Without, its paths are told apart at a
@@ -293,7 +284,7 @@ impl Probe {
 
     /// Sets how many captures there may be, for each second and on the whole host.
     pub fn set_capture_rate(&mut self, host: f64) {
-        let process = f64::from(self.captures.max(1));
+        let process = f64::from(self.captures_per_second.max(1));
         let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
         let limits = Limits {
             process_interval: nanoseconds(1.0 / process),
@@ -332,12 +323,11 @@ impl Probe {
         }
     }
 
-    /// Waits until the programs have something to say: a code path, or a log record, which is
-    /// written at once.
-    pub async fn wait(&mut self) {
-        tokio::select! {
-            () = readable(self.paths.as_mut()) => {}
-            () = readable(self.log.as_mut()) => self.flush_log(),
+    /// Writes the log records of the programs as they come. Never ends.
+    pub async fn log(&mut self) {
+        loop {
+            readable(self.log.as_mut()).await;
+            self.flush_log();
         }
     }
 
@@ -361,14 +351,6 @@ async fn readable<T: AsRawFd>(ring: Option<&mut AsyncFd<T>>) {
     }
 }
 
-fn reading_paths(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, ProbeError> {
-    let map = ebpf
-        .take_map("PATHS")
-        .ok_or_else(|| refused_with("the map PATHS", "it is not in the object".into()))?;
-    let ring = RingBuf::try_from(map).map_err(|error| refused("the map PATHS", &error))?;
-    register(ring, "waiting for code paths")
-}
-
 fn reading_log(ebpf: &mut Ebpf) -> Result<AsyncFd<EbpfLogger<&'static dyn log::Log>>, ProbeError> {
     let logger =
         EbpfLogger::init(ebpf).map_err(|error| refused("the log of its programs", &error))?;
@@ -376,8 +358,8 @@ fn reading_log(ebpf: &mut Ebpf) -> Result<AsyncFd<EbpfLogger<&'static dyn log::L
 }
 
 fn register<T: AsRawFd + 'static>(ring: T, what: &str) -> Result<AsyncFd<T>, ProbeError> {
-    // SAFETY: both callers pass a ring buffer, which owns its descriptor: it names the same open
-    // file until the ring, and with it the registration, is dropped.
+    // SAFETY: the caller passes a logger, which owns its descriptor: it names the same open file
+    // until the logger, and with it the registration, is dropped.
     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
         .map_err(|error| refused(what, &error))
 }

@@ -8,7 +8,9 @@ fn a_connection_at_a_used_address_has_its_own_code_path() {
     let server = Server::start();
     let mut client =
         Fixture::start(&["connect-after-many", &server.address(), &CLOSED.to_string()]);
-    let mut tracer = Tracer::of(&client);
+    // Each connect() counts: none may be left out.
+    let pid = client.pid_text();
+    let mut tracer = Tracer::watch(&["--pid", &pid, "--captures", "10000"]);
     client.tell();
     server.hang_up_on(CLOSED + 1);
     let opened = client.facts();

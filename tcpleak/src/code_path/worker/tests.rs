@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    super::{Stack, unknown_frame},
+    super::{CodeLayout, Stack, unknown_frame},
     *,
 };
 
@@ -29,16 +29,20 @@ impl FakeTaker {
 }
 
 impl Taker for FakeTaker {
-    fn take(&mut self, capture: Capture) -> Option<CodeLayout> {
+    fn take(&mut self, capture: Capture) -> Learned {
         (self.on_take)(capture.fingerprint);
         self.taken.push(capture.fingerprint);
-        Some(CodeLayout {
+        let layout = CodeLayout {
             pid: capture.process.pid,
             image: 0,
             code_pages: 0,
             window: 1024,
             ranges: Vec::new(),
-        })
+        };
+        Learned {
+            layout: Some(layout),
+            same: None,
+        }
     }
 
     fn resolve(&mut self, fingerprint: u64) -> Option<Resolved> {
@@ -75,6 +79,12 @@ fn named(fingerprint: u64) -> Resolved {
     }
 }
 
+impl CodePaths {
+    fn take(&self, capture: Capture) {
+        self.inner.take(capture);
+    }
+}
+
 fn hang() -> ! {
     loop {
         thread::park();
@@ -86,7 +96,7 @@ async fn every_path_is_answered_by_its_fingerprint() {
     let paths = CodePaths::start_with(|| FakeTaker::with(named, |_| ()), Patience::USUAL).unwrap();
     let many = WAITING as u64;
     for fingerprint in 0..many {
-        while paths.room() == 0 {
+        while paths.inner.room() == 0 {
             thread::yield_now();
         }
         paths.take(capture(fingerprint));
@@ -106,14 +116,15 @@ async fn every_path_is_answered_by_its_fingerprint() {
 }
 
 #[tokio::test]
-async fn what_the_kernel_must_be_told_can_be_waited_for() {
+async fn what_was_learned_can_be_waited_for() {
     let paths = CodePaths::start_with(|| FakeTaker::with(named, |_| ()), Patience::USUAL).unwrap();
-    assert!(paths.layouts().is_empty());
+    assert!(paths.learned().is_empty());
     paths.take(capture(7));
-    paths.layouts_ready().await;
-    let layouts = paths.layouts();
-    assert_eq!((layouts.len(), layouts[0].pid), (1, 7));
-    assert!(paths.layouts().is_empty());
+    paths.has_learned().await;
+    let learned = paths.learned();
+    assert_eq!(learned.len(), 1);
+    assert_eq!(learned[0].layout.as_ref().unwrap().pid, 7);
+    assert!(paths.learned().is_empty());
 }
 
 #[tokio::test]
@@ -214,4 +225,32 @@ async fn nothing_is_taken_when_too_many_threads_are_stuck() {
         asked.elapsed() < SHORT.busy,
         "nothing is waited for any more"
     );
+}
+
+#[tokio::test]
+async fn captures_are_taken_from_their_source_as_they_come() {
+    struct Source(std::sync::mpsc::Receiver<Capture>, Option<Capture>);
+    impl CaptureSource for Source {
+        fn wait(&mut self) {
+            self.1 = self.0.recv().ok();
+        }
+        fn next(&mut self) -> Option<Capture> {
+            self.1.take()
+        }
+    }
+    let paths = CodePaths::start_with(|| FakeTaker::with(named, |_| ()), Patience::USUAL).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    paths.feed(Source(receiver, None)).unwrap();
+    for fingerprint in [1, 2] {
+        sender.send(capture(fingerprint)).unwrap();
+        paths.has_learned().await;
+        let resolved = paths.resolve(vec![fingerprint]).await;
+        assert_eq!(resolved[&fingerprint], named(fingerprint));
+    }
+    drop(paths);
+    let gone = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        sender.send(capture(3)).is_err()
+    });
+    assert!(gone, "the thread ends when nobody asks any more");
 }

@@ -116,9 +116,11 @@ impl Tracer {
     pub fn watch(options: &[&str]) -> Self {
         let mut command = command(&["--format", "ndjson"]);
         command.args(options);
-        // The last one ends tcpleak when the tests were killed before they could.
+        // The tests share few cores, and each wants its surveys soon. The last option ends tcpleak
+        // when the tests were killed before they could.
         for (option, value) in [
             ("--interval", "200ms"),
+            ("--budget", "50%"),
             ("--min-age", "500ms"),
             ("--duration", "110s"),
         ] {

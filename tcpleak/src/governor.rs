@@ -209,8 +209,7 @@ fn running(last: &Effort, now: &Effort) -> Duration {
 }
 
 fn clamp(rate: f64) -> f64 {
-    // Not a number, should one ever come about, is no rate.
-    rate.max(LEAST_RATE).min(MOST_RATE)
+    rate.clamp(LEAST_RATE, MOST_RATE)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
     kernel::{Address, Sock, describe_current_process},
     limits::Subject,
     maps::{CONNECTIONS, RECORD_SCRATCH, TASK_SCRATCH, count},
-    path::{Capture, capture},
+    path::{Capture, Stacks, capture},
 };
 
 /// What a change of state means for a connection.
@@ -51,7 +51,7 @@ impl Event {
 /// Only the changes that a system call causes look at the running process: the others happen in
 /// whatever process the packet's interrupt met.
 #[inline(always)]
-pub fn state_changed(context: &impl EbpfContext, sock: Address, from: i32, to: i32) {
+pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from: i32, to: i32) {
     let Some(event) = Event::of(from as u8, to as u8) else {
         return;
     };
@@ -59,7 +59,7 @@ pub fn state_changed(context: &impl EbpfContext, sock: Address, from: i32, to: i
         return;
     };
     match event {
-        Event::Connecting => connecting(context, sock),
+        Event::Connecting => connecting::<S>(context, sock),
         Event::Connected => connected(sock),
         Event::PassivelyOpened => passively_opened(context, sock),
         Event::PeerGone => peer_gone(context, sock),
@@ -82,19 +82,19 @@ pub fn destroyed(sock: u64) {
 
 /// A process takes a connection from a listener.
 #[inline(always)]
-pub fn accepted(context: &impl EbpfContext, sock: Sock) {
+pub fn accepted<S: Stacks>(context: &impl EbpfContext, sock: Sock) {
     match CONNECTIONS.get_ptr_mut(sock.key()) {
         Some(record) => {
             // SAFETY: entries are freed only after a grace period, and this one's writers are the
             // hooks of one socket, which the kernel runs one after another.
             let record = unsafe { &mut *record };
             if record.birth == birth::PENDING {
-                own(context, record, birth::ACCEPTED, Capture::Accept);
+                own::<S>(context, record, birth::ACCEPTED, Capture::Accept);
             }
         }
         None => {
             if let Some(record) = new_record(Capture::Accept, sock, birth::PENDING) {
-                own(context, record, birth::ACCEPTED, Capture::Accept);
+                own::<S>(context, record, birth::ACCEPTED, Capture::Accept);
                 keep(context, sock, record);
             }
         }
@@ -114,7 +114,7 @@ pub struct Outcome {
 /// A process reads from or writes to some socket, TCP or not. Claims a connection whose accept()
 /// was not seen.
 #[inline(always)]
-pub fn used(context: &impl EbpfContext, sock: u64, outcome: &Outcome) {
+pub fn used<S: Stacks>(context: &impl EbpfContext, sock: u64, outcome: &Outcome) {
     let Some(record) = CONNECTIONS.get_ptr_mut(sock) else {
         return;
     };
@@ -122,7 +122,7 @@ pub fn used(context: &impl EbpfContext, sock: u64, outcome: &Outcome) {
     let record = unsafe { &mut *record };
     let mut claimed = false;
     if record.birth == birth::PENDING {
-        own(context, record, birth::FIRST_USED, outcome.program);
+        own::<S>(context, record, birth::FIRST_USED, outcome.program);
         claimed = true;
     }
     let reads = matches!(outcome.program, Capture::Receive);
@@ -152,7 +152,7 @@ pub fn used(context: &impl EbpfContext, sock: u64, outcome: &Outcome) {
         uses.path = origin;
         uses.captured_count = uses.count;
     } else if notable || end_of_file {
-        capture_use(context, uses, outcome.program);
+        capture_use::<S>(context, uses, outcome.program);
     }
 }
 
@@ -169,7 +169,7 @@ fn note(uses: &mut Use, now: u64) -> bool {
 }
 
 #[inline(always)]
-fn capture_use(context: &impl EbpfContext, uses: &mut Use, program: Capture) {
+fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, program: Capture) {
     let Some(task) = TASK_SCRATCH.get_ptr_mut(program as u32) else {
         return;
     };
@@ -178,7 +178,7 @@ fn capture_use(context: &impl EbpfContext, uses: &mut Use, program: Capture) {
     if !describe_current_process(task) {
         return;
     }
-    let path = capture(context, program, Subject::Use, task, cost_slot::USE);
+    let path = capture::<S>(context, program, Subject::Use, task, cost_slot::USE);
     // The path of an earlier use tells more than none.
     if path != 0 {
         uses.path = path;
@@ -186,9 +186,9 @@ fn capture_use(context: &impl EbpfContext, uses: &mut Use, program: Capture) {
     }
 }
 
-fn connecting(context: &impl EbpfContext, sock: Sock) {
+fn connecting<S: Stacks>(context: &impl EbpfContext, sock: Sock) {
     if let Some(record) = new_record(Capture::State, sock, birth::PENDING) {
-        own(context, record, birth::CONNECTED, Capture::State);
+        own::<S>(context, record, birth::CONNECTED, Capture::State);
         keep(context, sock, record);
     }
 }
@@ -260,7 +260,7 @@ fn new_record(program: Capture, sock: Sock, birth: u8) -> Option<&'static mut Co
 
 /// Writes the running process into a record. A kernel thread's connection stays without an owner.
 #[inline(always)]
-fn own(context: &impl EbpfContext, record: &mut Connection, birth: u8, slot: Capture) {
+fn own<S: Stacks>(context: &impl EbpfContext, record: &mut Connection, birth: u8, slot: Capture) {
     record.birth = birth;
     if !describe_current_process(&mut record.opener) {
         return;
@@ -269,7 +269,7 @@ fn own(context: &impl EbpfContext, record: &mut Connection, birth: u8, slot: Cap
         Capture::State | Capture::Accept => cost_slot::LIFECYCLE,
         Capture::Receive | Capture::Send => cost_slot::USE,
     };
-    record.origin = capture(context, slot, Subject::Origin, &record.opener, accounted);
+    record.origin = capture::<S>(context, slot, Subject::Origin, &record.opener, accounted);
     // SAFETY: the helper takes nothing and returns a number.
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     debug!(

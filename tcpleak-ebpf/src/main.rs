@@ -2,7 +2,8 @@
 //!
 //! Lifecycle and accept hooks keep a record for each connection, the iterators of a survey read
 //! every socket and join it with that record. For each job there are several hooks; user space
-//! loads the best one that the running kernel takes.
+//! loads the best one that the running kernel takes. Those in [`walked`] are for kernels that do not
+//! tell a program the user registers.
 
 #![no_std]
 #![no_main]
@@ -17,6 +18,7 @@ mod path;
 mod registers;
 mod survey;
 mod walk;
+mod walked;
 
 use aya_ebpf::{
     EbpfContext,
@@ -30,7 +32,7 @@ use calls::receive_flags_at;
 use cost::account;
 use kernel::{Address, Sock, sock_of_descriptor};
 use lifecycle::Outcome;
-use path::Capture;
+use path::{Capture, Copied, Stacks};
 use registers::argument;
 use tcpleak_ebpf::cost_slot::{LIFECYCLE, USE};
 
@@ -39,7 +41,7 @@ use tcpleak_ebpf::cost_slot::{LIFECYCLE, USE};
 fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     let (sock, from, to) = (Address(context.arg(0)), context.arg(1), context.arg(2));
     account(LIFECYCLE, || {
-        lifecycle::state_changed(&context, sock, from, to);
+        lifecycle::state_changed::<Copied>(&context, sock, from, to);
     });
     0
 }
@@ -53,7 +55,7 @@ fn inet_sock_set_state_classic(context: TracePointContext) -> i32 {
         field(&context, 20),
     );
     account(LIFECYCLE, || {
-        lifecycle::state_changed(&context, sock, from, to);
+        lifecycle::state_changed::<Copied>(&context, sock, from, to);
     });
     0
 }
@@ -80,7 +82,7 @@ fn inet_csk_accept(context: FExitContext) -> i32 {
     if let Ok(returned) = context.ret()
         && let Some(sock) = Sock::checked(Address(returned))
     {
-        account(LIFECYCLE, || lifecycle::accepted(&context, sock));
+        account(LIFECYCLE, || lifecycle::accepted::<Copied>(&context, sock));
     }
     0
 }
@@ -89,7 +91,7 @@ fn inet_csk_accept(context: FExitContext) -> i32 {
 #[kretprobe(function = "inet_csk_accept")]
 fn inet_csk_accept_return(context: RetProbeContext) -> u32 {
     if let Some(sock) = Sock::checked(Address(context.ret())) {
-        account(LIFECYCLE, || lifecycle::accepted(&context, sock));
+        account(LIFECYCLE, || lifecycle::accepted::<Copied>(&context, sock));
     }
     0
 }
@@ -97,34 +99,34 @@ fn inet_csk_accept_return(context: RetProbeContext) -> u32 {
 /// accept(), by its system call: the descriptor leads to the socket.
 #[tracepoint(category = "syscalls", name = "sys_exit_accept")]
 fn sys_exit_accept(context: TracePointContext) -> i32 {
-    accept_returned(&context)
+    accept_returned::<Copied>(&context)
 }
 
 /// accept4(), by its system call.
 #[tracepoint(category = "syscalls", name = "sys_exit_accept4")]
 fn sys_exit_accept4(context: TracePointContext) -> i32 {
-    accept_returned(&context)
+    accept_returned::<Copied>(&context)
 }
 
 /// A read of any socket; best form: BTF raw tracepoint.
 #[btf_tracepoint(function = "sock_recv_length")]
 fn sock_recv_length(context: BtfTracePointContext) -> i32 {
     let (sock, returned, flags): (u64, i32, i32) = (context.arg(0), context.arg(1), context.arg(2));
-    received(&context, sock, returned.into(), flags)
+    received::<Copied>(&context, sock, returned.into(), flags)
 }
 
 /// A write to any socket; best form: BTF raw tracepoint.
 #[btf_tracepoint(function = "sock_send_length")]
 fn sock_send_length(context: BtfTracePointContext) -> i32 {
     let (sock, returned): (u64, i32) = (context.arg(0), context.arg(1));
-    sent(&context, sock, returned.into())
+    sent::<Copied>(&context, sock, returned.into())
 }
 
 /// A read of a TCP socket; the exit of the kernel function.
 #[fexit(function = "tcp_recvmsg")]
 fn tcp_recvmsg(context: FExitContext) -> i32 {
     match context.ret::<i32>() {
-        Ok(returned) => received(
+        Ok(returned) => received::<Copied>(
             &context,
             context.arg(0),
             returned.into(),
@@ -138,7 +140,7 @@ fn tcp_recvmsg(context: FExitContext) -> i32 {
 #[fexit(function = "tcp_sendmsg")]
 fn tcp_sendmsg(context: FExitContext) -> i32 {
     match context.ret::<i32>() {
-        Ok(returned) => sent(&context, context.arg(0), returned.into()),
+        Ok(returned) => sent::<Copied>(&context, context.arg(0), returned.into()),
         Err(_) => 0,
     }
 }
@@ -158,7 +160,7 @@ fn tcp_recvmsg_entry(context: ProbeContext) -> u32 {
 #[kretprobe(function = "tcp_recvmsg")]
 fn tcp_recvmsg_return(context: RetProbeContext) -> u32 {
     if let Some(call) = calls::end() {
-        received(&context, call.sock, context.ret::<i32>().into(), call.flags);
+        received::<Copied>(&context, call.sock, context.ret::<i32>().into(), call.flags);
     }
     0
 }
@@ -174,7 +176,7 @@ fn tcp_sendmsg_entry(context: ProbeContext) -> u32 {
 #[kretprobe(function = "tcp_sendmsg")]
 fn tcp_sendmsg_return(context: RetProbeContext) -> u32 {
     if let Some(call) = calls::end() {
-        sent(&context, call.sock, context.ret::<i32>().into());
+        sent::<Copied>(&context, call.sock, context.ret::<i32>().into());
     }
     0
 }
@@ -204,25 +206,25 @@ pub unsafe extern "C" fn survey_sockets(context: *mut survey::Tcp) -> i32 {
 }
 
 #[inline(always)]
-fn received(context: &impl EbpfContext, sock: u64, returned: i64, flags: i32) -> i32 {
+fn received<S: Stacks>(context: &impl EbpfContext, sock: u64, returned: i64, flags: i32) -> i32 {
     const MSG_PEEK: i32 = 2;
     let outcome = Outcome {
         program: Capture::Receive,
         returned,
         peeked: flags & MSG_PEEK != 0,
     };
-    account(USE, || lifecycle::used(context, sock, &outcome));
+    account(USE, || lifecycle::used::<S>(context, sock, &outcome));
     0
 }
 
 #[inline(always)]
-fn sent(context: &impl EbpfContext, sock: u64, returned: i64) -> i32 {
+fn sent<S: Stacks>(context: &impl EbpfContext, sock: u64, returned: i64) -> i32 {
     let outcome = Outcome {
         program: Capture::Send,
         returned,
         peeked: false,
     };
-    account(USE, || lifecycle::used(context, sock, &outcome));
+    account(USE, || lifecycle::used::<S>(context, sock, &outcome));
     0
 }
 
@@ -236,12 +238,12 @@ fn flags_of(context: &FExitContext) -> i32 {
 }
 
 /// The return value of an accept system call: at 16 in the record of the tracepoint.
-fn accept_returned(context: &TracePointContext) -> i32 {
+fn accept_returned<S: Stacks>(context: &TracePointContext) -> i32 {
     let descriptor: i64 = field(context, 16);
     if let Ok(descriptor) = u32::try_from(descriptor)
         && let Some(sock) = sock_of_descriptor(descriptor)
     {
-        account(LIFECYCLE, || lifecycle::accepted(context, sock));
+        account(LIFECYCLE, || lifecycle::accepted::<S>(context, sock));
     }
     0
 }

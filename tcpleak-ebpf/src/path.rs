@@ -34,10 +34,43 @@ pub enum Capture {
     Send = 3,
 }
 
+/// How a stack is captured. Which way it is, is part of the program: older kernels refuse a program
+/// that holds the better one, whether it comes to it or not.
+pub trait Stacks {
+    /// Captures the stack of the running thread, which has one, and sends it when it is new. Gives
+    /// its fingerprint, zero when it could not be read.
+    fn capture(context: &impl EbpfContext, path: &mut CapturedPath, slot: Capture) -> u64;
+}
+
+/// Registers and stack are copied: 5.15 and later. A 32-bit program's are not: its stack is laid out
+/// in another way.
+pub struct Copied;
+
+impl Stacks for Copied {
+    #[inline(always)]
+    fn capture(context: &impl EbpfContext, path: &mut CapturedPath, slot: Capture) -> u64 {
+        if registers::read(&mut path.header) {
+            of_stack(path, slot)
+        } else {
+            of_frame_pointers(context, path)
+        }
+    }
+}
+
+/// Frame pointers are followed.
+pub struct Walked;
+
+impl Stacks for Walked {
+    #[inline(always)]
+    fn capture(context: &impl EbpfContext, path: &mut CapturedPath, _slot: Capture) -> u64 {
+        of_frame_pointers(context, path)
+    }
+}
+
 /// Captures the running thread's user stack, if the limits permit. Gives its fingerprint, zero when
 /// there is none.
 #[inline(always)]
-pub fn capture(
+pub fn capture<S: Stacks>(
     context: &impl EbpfContext,
     slot: Capture,
     subject: Subject,
@@ -61,10 +94,8 @@ pub fn capture(
     current_image(&mut path.header);
     let fingerprint = if !current_has_user_stack() {
         of_worker(path)
-    } else if registers::read(&mut path.header) {
-        of_stack(path, slot)
     } else {
-        of_frame_pointers(context, path, slot)
+        S::capture(context, path, slot)
     };
     if fingerprint == 0 {
         count(Counter::PathsUnreadable);
@@ -122,10 +153,11 @@ fn of_stack(path: &mut CapturedPath, slot: Capture) -> u64 {
     fingerprint
 }
 
-/// Where the kernel does not tell the registers: as far as frame pointers lead.
+/// As far as frame pointers lead.
 #[inline(always)]
-fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath, slot: Capture) -> u64 {
+fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath) -> u64 {
     path.header.kind = path_kind::FRAME_POINTERS;
+    path.header.length = size_of::<[u64; MAX_FRAMES]>() as u32;
     // SAFETY: the payload is larger than this, and any bytes are words.
     let frames = unsafe { &mut *path.payload.as_mut_ptr().cast::<[u64; MAX_FRAMES]>() };
     *frames = [0; MAX_FRAMES];
@@ -141,24 +173,12 @@ fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath, slot: 
     if bytes <= 0 {
         return 0;
     }
-    let mut walk = Walk {
-        ranges: [CodeRange {
-            start: 1,
-            length: u64::MAX,
-        }; CODE_RANGES],
-        fingerprint: seed(&path.header),
-        sp: 0,
-        slot: slot as u32,
-        bytes: size_of::<[u64; MAX_FRAMES]>() as u32,
-        walked: 0,
-        adds_up: 1,
-    };
-    walk.run();
-    path.header.length = walk.bytes;
-    if !is_known(walk.fingerprint) {
-        send(path, walk.fingerprint);
+    let mut fingerprint = seed(&path.header);
+    for index in 0..MAX_FRAMES {
+        fingerprint = mix(fingerprint, path.payload[index]);
     }
-    walk.fingerprint
+    send(path, fingerprint);
+    fingerprint
 }
 
 /// What is taken for code before user space has looked at the process: everything but the stack.

@@ -9,11 +9,6 @@ use tcpleak_ebpf::PathHeader;
 
 use crate::kernel::Address;
 
-/// Whether the kernel tells a program the user registers (5.15 and later). Set by the loader; where
-/// it is zero the verifier never sees the calls that older kernels do not know.
-#[unsafe(no_mangle)]
-static HAS_REGISTERS: u8 = 0;
-
 /// Offsets into `struct pt_regs`, which is fixed for each architecture.
 #[cfg(bpf_target_arch = "x86_64")]
 mod place {
@@ -39,14 +34,9 @@ mod place {
     pub const MODE_32_BIT: u64 = 0x10;
 }
 
-/// Reads the user registers of the running thread. False where the kernel does not tell them, and
-/// for 32-bit programs, whose stacks are laid out in another way.
+/// Reads the user registers of the running thread. False for 32-bit programs.
 #[inline(always)]
 pub fn read(header: &mut PathHeader) -> bool {
-    // SAFETY: a plain read of an initialised static.
-    if unsafe { core::ptr::read_volatile(&raw const HAS_REGISTERS) } == 0 {
-        return false;
-    }
     // SAFETY: the helpers take the running task and give the place of its saved registers.
     let saved = Address(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64);
     if saved.read::<u64>(place::MODE) & place::MODE_MASK == place::MODE_32_BIT {

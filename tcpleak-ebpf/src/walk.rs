@@ -33,7 +33,7 @@ pub struct Walk {
     pub ranges: [CodeRange; CODE_RANGES],
     /// What was added up so far.
     pub fingerprint: u64,
-    /// Where the stack begins; zero when it is in the slot already.
+    /// Where the stack begins.
     pub sp: u64,
     /// The slot.
     pub slot: u32,
@@ -88,12 +88,10 @@ extern "C" fn walk_block(
     // SAFETY: the number is less than BLOCKS, so the block lies within the stack. A checked access
     // would end in a panic, which the verifier takes for a function without an end.
     let block = unsafe { stack.as_mut_ptr().add(first).cast::<[u64; WORDS]>() };
-    if walk.sp != 0 {
-        let source = walk.sp.wrapping_add(u64::from(start)) as *const c_void;
-        // SAFETY: the helper writes one block, and checks the source.
-        if unsafe { bpf_probe_read_user(block.cast(), BLOCK as u32, source) } != 0 {
-            return 1;
-        }
+    let source = walk.sp.wrapping_add(u64::from(start)) as *const c_void;
+    // SAFETY: the helper writes one block, and checks the source.
+    if unsafe { bpf_probe_read_user(block.cast(), BLOCK as u32, source) } != 0 {
+        return 1;
     }
     walk.walked = start + BLOCK as u32;
     if walk.adds_up != 0 {

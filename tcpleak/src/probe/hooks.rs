@@ -179,20 +179,42 @@ const USE: &[Backend] = &[
     },
 ];
 
+/// How the programs capture stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stacks {
+    /// With the registers, as a copy.
+    Copied,
+    /// By frame pointers.
+    Walked,
+}
+
+impl Stacks {
+    /// The program that does the job of one in this way.
+    fn program(self, ebpf: &Ebpf, name: &str) -> String {
+        let walked = format!("{name}_walked");
+        match self {
+            Self::Walked if ebpf.program(&walked).is_some() => walked,
+            _ => name.to_owned(),
+        }
+    }
+}
+
 /// Attaches hooks and keeps account of it.
 pub struct Attacher<'a> {
     ebpf: &'a mut Ebpf,
     types: Btf,
+    stacks: Stacks,
     hooks: Vec<Hook>,
 }
 
 impl<'a> Attacher<'a> {
     /// Reads the kernel's types, by which most hooks are found.
-    pub fn new(ebpf: &'a mut Ebpf) -> Result<Self, ProbeError> {
+    pub fn new(ebpf: &'a mut Ebpf, stacks: Stacks) -> Result<Self, ProbeError> {
         let types = Btf::from_sys_fs().map_err(|error| refused("its type information", &error))?;
         Ok(Self {
             ebpf,
             types,
+            stacks,
             hooks: Vec::new(),
         })
     }
@@ -257,7 +279,7 @@ impl<'a> Attacher<'a> {
             if hook.backend.is_some() {
                 return;
             }
-            match attach(self.ebpf, Some(&self.types), backend) {
+            match attach(self.ebpf, Some(&self.types), self.stacks, backend) {
                 Ok(()) => hook.backend = Some(backend.name),
                 Err(reason) => hook.refusals.push(Refusal {
                     backend: backend.name,
@@ -269,7 +291,7 @@ impl<'a> Attacher<'a> {
 }
 
 /// Attaches the accept() system calls where nothing better is in place, or detaches them again.
-pub fn trace_accept_calls(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
+pub fn trace_accept_calls(ebpf: &mut Ebpf, stacks: Stacks, hooks: &mut [Hook], wanted: bool) {
     let Some(hook) = hooks.iter_mut().find(|hook| hook.job == Job::Accept) else {
         return;
     };
@@ -280,7 +302,7 @@ pub fn trace_accept_calls(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
                 .iter()
                 .all(|refusal| refusal.backend != ACCEPT_CALLS) =>
         {
-            match attach(ebpf, None, &ACCEPT_BY_CALL[0]) {
+            match attach(ebpf, None, stacks, &ACCEPT_BY_CALL[0]) {
                 Ok(()) => hook.backend = Some(ACCEPT_CALLS),
                 Err(reason) => hook.refusals.push(Refusal {
                     backend: ACCEPT_CALLS,
@@ -289,9 +311,7 @@ pub fn trace_accept_calls(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
             }
         }
         (Some(ACCEPT_CALLS), false) => {
-            for (name, _) in ACCEPT_BY_CALL[0].programs {
-                unload(ebpf, name);
-            }
+            detach(ebpf, stacks, &ACCEPT_BY_CALL[0]);
             hook.backend = None;
         }
         _ => {}
@@ -299,7 +319,7 @@ pub fn trace_accept_calls(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
 }
 
 /// Attaches the hooks of reads and writes again, or takes them out of the kernel.
-pub fn trace_uses(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
+pub fn trace_uses(ebpf: &mut Ebpf, stacks: Stacks, hooks: &mut [Hook], wanted: bool) {
     let Some(hook) = hooks.iter_mut().find(|hook| hook.job == Job::Use) else {
         return;
     };
@@ -312,22 +332,24 @@ pub fn trace_uses(ebpf: &mut Ebpf, hooks: &mut [Hook], wanted: bool) {
     if wanted {
         // It was taken before; should it be refused now, reads and writes stay untraced.
         if let Ok(types) = Btf::from_sys_fs() {
-            let _ = attach(ebpf, Some(&types), backend);
+            let _ = attach(ebpf, Some(&types), stacks, backend);
         }
     } else {
-        for (name, _) in backend.programs {
-            unload(ebpf, name);
-        }
+        detach(ebpf, stacks, backend);
     }
 }
 
 /// Attaches all programs of a backend, or none.
-fn attach(ebpf: &mut Ebpf, types: Option<&Btf>, backend: &Backend) -> Result<(), String> {
+fn attach(
+    ebpf: &mut Ebpf,
+    types: Option<&Btf>,
+    stacks: Stacks,
+    backend: &Backend,
+) -> Result<(), String> {
     for (name, point) in backend.programs {
-        if let Err(reason) = attach_one(ebpf, types, name, *point) {
-            for (name, _) in backend.programs {
-                unload(ebpf, name);
-            }
+        let program = stacks.program(ebpf, name);
+        if let Err(reason) = attach_one(ebpf, types, &program, *point) {
+            detach(ebpf, stacks, backend);
             return Err(reason);
         }
     }
@@ -379,6 +401,14 @@ fn attach_one(
                 .map_err(|error| error.to_string())?
                 .map_err(words)
         }
+    }
+}
+
+/// Takes the programs of a backend out of the kernel.
+fn detach(ebpf: &mut Ebpf, stacks: Stacks, backend: &Backend) {
+    for (name, _) in backend.programs {
+        let program = stacks.program(ebpf, name);
+        unload(ebpf, &program);
     }
 }
 

@@ -28,6 +28,7 @@ pub use self::{
     hooks::{Hook, Job, Refusal},
 };
 use crate::{btf::Btf, code_path::CodeLayout, governor::Costs, survey::Survey};
+use hooks::Stacks;
 
 /// The kernel programs, compiled for this machine's register layout.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TCPLEAK_EBPF_OBJECT_PATH"));
@@ -91,7 +92,7 @@ pub struct Options {
 struct Settings {
     offsets: tcpleak_ebpf::Offsets,
     log_level: u8,
-    has_registers: u8,
+    stacks: Stacks,
     receive_flags_at: u32,
 }
 
@@ -104,7 +105,7 @@ impl Settings {
             } else {
                 0
             },
-            has_registers: u8::from(has_registers(types)),
+            stacks: stacks(types),
             receive_flags_at: match types.parameters("tcp_recvmsg") {
                 Some(6) => 4,
                 _ => 3,
@@ -113,13 +114,17 @@ impl Settings {
     }
 }
 
-/// Whether the kernel tells a program the user registers of a task.
-fn has_registers(types: &Btf) -> bool {
+/// Stacks are copied where the kernel tells a program the user registers of a task.
+fn stacks(types: &Btf) -> Stacks {
     let forced = std::env::var(FORCE).unwrap_or_default();
-    !forced
+    let copied = !forced
         .split(',')
         .any(|word| word == "registers=frame-pointers")
-        && types.parameters("bpf_task_pt_regs").is_some()
+        && types.parameters("bpf_task_pt_regs").is_some();
+    match copied {
+        true => Stacks::Copied,
+        false => Stacks::Walked,
+    }
 }
 
 /// Environment variable by which a test has a fallback used on a kernel that has better.
@@ -136,7 +141,7 @@ pub struct Probe {
     namespaces: namespaces::Namespaces,
     sweep: losses::Sweep,
     captures_per_second: u32,
-    has_registers: bool,
+    stacks: Stacks,
     uses_traced: bool,
 }
 
@@ -148,7 +153,6 @@ impl Probe {
         let settings = Settings::of(&types, options)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &settings.offsets, true)
-            .override_global("HAS_REGISTERS", &settings.has_registers, true)
             .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
             .override_global(aya_log::LEVEL, &settings.log_level, true)
             .load(OBJECT)
@@ -157,7 +161,7 @@ impl Probe {
             .verbose
             .then(|| reading_log(&mut ebpf))
             .transpose()?;
-        let mut hooks = hooks::Attacher::new(&mut ebpf)?;
+        let mut hooks = hooks::Attacher::new(&mut ebpf, settings.stacks)?;
         hooks.attach_survey()?;
         let mut captures = None;
         if options.trace {
@@ -179,14 +183,14 @@ impl Probe {
             namespaces: namespaces::Namespaces::default(),
             sweep: losses::Sweep::default(),
             captures_per_second: options.captures,
-            has_registers: settings.has_registers != 0,
+            stacks: settings.stacks,
             uses_traced: options.trace,
         })
     }
 
     /// Whether stacks are copied; else they are followed by frame pointers.
     pub fn copies_stacks(&self) -> bool {
-        self.has_registers
+        self.stacks == Stacks::Copied
     }
 
     /// Which hook does each job, and why the better ones do not.
@@ -245,7 +249,7 @@ impl Probe {
     /// Attaches or detaches the accept() system calls, for suspects that leak accepted connections
     /// whose code path nothing else has seen. Does nothing where a better hook is in place.
     pub fn trace_accept_calls(&mut self, wanted: bool) {
-        hooks::trace_accept_calls(&mut self.ebpf, &mut self.hooks, wanted);
+        hooks::trace_accept_calls(&mut self.ebpf, self.stacks, &mut self.hooks, wanted);
     }
 
     /// Takes the way by which captures come; there is one.
@@ -305,7 +309,7 @@ impl Probe {
     /// Attaches or detaches the hooks of reads and writes.
     pub fn trace_uses(&mut self, wanted: bool) {
         if wanted != self.uses_traced {
-            hooks::trace_uses(&mut self.ebpf, &mut self.hooks, wanted);
+            hooks::trace_uses(&mut self.ebpf, self.stacks, &mut self.hooks, wanted);
             self.uses_traced = wanted;
         }
     }

@@ -1,0 +1,89 @@
+//! The same hooks for kernels that do not tell a program the user registers (before 5.15): code paths
+//! are followed by frame pointers. Each is named as the hook that it stands in for, with `_walked`
+//! behind.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, kretprobe, tracepoint},
+    programs::{BtfTracePointContext, RetProbeContext, TracePointContext},
+};
+use tcpleak_ebpf::cost_slot::LIFECYCLE;
+
+use crate::{
+    accept_returned, calls,
+    cost::account,
+    field,
+    kernel::{Address, Sock},
+    lifecycle,
+    path::Walked,
+    received, sent,
+};
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state_walked(context: BtfTracePointContext) -> i32 {
+    let (sock, from, to) = (Address(context.arg(0)), context.arg(1), context.arg(2));
+    account(LIFECYCLE, || {
+        lifecycle::state_changed::<Walked>(&context, sock, from, to);
+    });
+    0
+}
+
+#[tracepoint(category = "sock", name = "inet_sock_set_state")]
+fn inet_sock_set_state_classic_walked(context: TracePointContext) -> i32 {
+    let (sock, from, to) = (
+        Address(field(&context, 8)),
+        field(&context, 16),
+        field(&context, 20),
+    );
+    account(LIFECYCLE, || {
+        lifecycle::state_changed::<Walked>(&context, sock, from, to);
+    });
+    0
+}
+
+#[kretprobe(function = "inet_csk_accept")]
+fn inet_csk_accept_return_walked(context: RetProbeContext) -> u32 {
+    if let Some(sock) = Sock::checked(Address(context.ret())) {
+        account(LIFECYCLE, || {
+            lifecycle::accepted::<Walked>(&context, sock);
+        });
+    }
+    0
+}
+
+#[tracepoint(category = "syscalls", name = "sys_exit_accept")]
+fn sys_exit_accept_walked(context: TracePointContext) -> i32 {
+    accept_returned::<Walked>(&context)
+}
+
+#[tracepoint(category = "syscalls", name = "sys_exit_accept4")]
+fn sys_exit_accept4_walked(context: TracePointContext) -> i32 {
+    accept_returned::<Walked>(&context)
+}
+
+#[btf_tracepoint(function = "sock_recv_length")]
+fn sock_recv_length_walked(context: BtfTracePointContext) -> i32 {
+    let (sock, returned, flags): (u64, i32, i32) = (context.arg(0), context.arg(1), context.arg(2));
+    received::<Walked>(&context, sock, returned.into(), flags)
+}
+
+#[btf_tracepoint(function = "sock_send_length")]
+fn sock_send_length_walked(context: BtfTracePointContext) -> i32 {
+    let (sock, returned): (u64, i32) = (context.arg(0), context.arg(1));
+    sent::<Walked>(&context, sock, returned.into())
+}
+
+#[kretprobe(function = "tcp_recvmsg")]
+fn tcp_recvmsg_return_walked(context: RetProbeContext) -> u32 {
+    if let Some(call) = calls::end() {
+        received::<Walked>(&context, call.sock, context.ret::<i32>().into(), call.flags);
+    }
+    0
+}
+
+#[kretprobe(function = "tcp_sendmsg")]
+fn tcp_sendmsg_return_walked(context: RetProbeContext) -> u32 {
+    if let Some(call) = calls::end() {
+        sent::<Walked>(&context, call.sock, context.ret::<i32>().into());
+    }
+    0
+}

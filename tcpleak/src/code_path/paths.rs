@@ -46,7 +46,7 @@ const NAMED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Most frames of a path, inlined ones included.
 const FRAMES: usize = 256;
 /// Processes on which the reader fails more often are left alone.
-const FAILURES: u32 = 3;
+const FAILURES: u32 = 2;
 /// The mapping that the kernel lends to every process.
 const VDSO: &str = "[vdso]";
 
@@ -201,7 +201,7 @@ impl Paths {
             }
             Stack::Copied { registers, bytes } => {
                 let request = |space| Request::Unwind(space, registers, bytes.clone());
-                self.attempt(process, |paths| paths.follow(key, request))
+                self.attempt(process, |paths| paths.follow(key, &request))
             }
         };
         let Ok(Unwound {
@@ -220,12 +220,12 @@ impl Paths {
 
     /// Has a stack unwound. When it leads out of all code that is known, the process may have got
     /// more in place of as much other code: then it is worth another look.
-    fn follow(&mut self, key: ImageKey, request: impl Fn(u32) -> Request) -> io::Result<Unwound> {
-        let unwound = self.unwind_once(key, &request)?;
+    fn follow(&mut self, key: ImageKey, request: &impl Fn(u32) -> Request) -> io::Result<Unwound> {
+        let unwound = self.unwind_once(key, request)?;
         if unwound.outside.is_none() || self.look_again(key).is_err() {
             return Ok(unwound);
         }
-        self.unwind_once(key, &request)
+        self.unwind_once(key, request)
     }
 
     fn unwind_once(
@@ -436,13 +436,18 @@ impl Paths {
         answer
     }
 
-    /// Does something with the reader for a process. A failure counts against that process.
+    /// Does something with the reader for a process. The reader may have died of something else
+    /// before, so it is tried twice, unless it took too long. A failure counts against the process.
     fn attempt<T>(
         &mut self,
         process: ProcessId,
-        work: impl FnOnce(&mut Self) -> io::Result<T>,
+        work: impl Fn(&mut Self) -> io::Result<T>,
     ) -> io::Result<T> {
-        let done = work(self);
+        let slow = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let done = match work(self) {
+            Err(error) if !slow(&error) => work(self),
+            done => done,
+        };
         if done.is_err() {
             *self.failures.get_or_insert_mut(process, || 0) += 1;
         }

@@ -7,11 +7,13 @@
 //! test looks for in a code path are never inlined and never end in a tail call.
 
 mod accept;
+mod chatter;
 mod connect;
 mod endings;
 mod hand_over;
 mod pool;
 mod protocol;
+mod ring;
 
 use std::net::SocketAddr;
 
@@ -38,6 +40,8 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["connect-from-threads", ref to @ ..] => connect::from_threads(&addresses(to)?),
         ["connect-after-many", to, cycles] => connect::after_many(address(to)?, number(cycles)?),
         ["connect-over-mptcp", to] => connect::over_mptcp(address(to)?),
+        ["connect-in-worker", to] => ring::connect_in_worker(address(to)?),
+        ["chatter"] => chatter::without_end(),
         ["keep-sending", to] => connect::and_keep_sending(address(to)?),
         ["pool", to, size] => pool::keep_tidy(address(to)?, number(size)?),
         ["accept", at, count] => accept::and_forget(&accept::tcp(address(at)?)?, number(count)?),

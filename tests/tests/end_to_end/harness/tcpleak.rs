@@ -114,8 +114,14 @@ impl Tracer {
     /// tracing has begun, because then there is a first report.
     #[track_caller]
     pub fn watch(options: &[&str]) -> Self {
+        Self::watch_with(&[], options)
+    }
+
+    /// As [`Self::watch`], with these environment variables.
+    #[track_caller]
+    pub fn watch_with(environment: &[(&str, &str)], options: &[&str]) -> Self {
         let mut command = command(&["--format", "ndjson"]);
-        command.args(options);
+        command.envs(environment.iter().copied()).args(options);
         // The tests share few cores, and each wants its surveys soon. The last option ends tcpleak
         // when the tests were killed before they could.
         for (option, value) in [

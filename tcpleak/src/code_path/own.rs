@@ -6,6 +6,8 @@
 //! where a program links everything into one file without debug information, and then lean
 //! towards "own".
 
+use crate::report::Frame;
+
 /// Directories of libraries that come with the system.
 const SYSTEM_LIBRARIES: [&str; 6] = [
     "/lib/",
@@ -158,6 +160,20 @@ pub fn is_own(
         && !function.is_some_and(is_foreign_function)
 }
 
+/// Takes back what the rules for single frames cannot know: below Rust's start code lies a `main` that
+/// the compiler made.
+pub fn disown_start_code(frames: &mut [Frame]) {
+    let is = |frame: &Frame, name: &str| frame.function.as_deref() == Some(name);
+    let start = frames
+        .iter()
+        .rposition(|frame| is(frame, "std::rt::lang_start"));
+    for frame in frames.iter_mut().skip(start.unwrap_or(usize::MAX)) {
+        if is(frame, "main") {
+            frame.own = false;
+        }
+    }
+}
+
 fn is_own_module(module: &str, main: bool) -> bool {
     let name = module.rsplit('/').next().unwrap_or(module);
     let starts = |prefix: &&str| name.starts_with(*prefix);
@@ -303,6 +319,21 @@ mod tests {
         assert!(library("/opt/app/plugins/libfetch.so"));
         assert!(library("/srv/app/libcrawler.so (deleted)"));
         assert!(!is_own(Some("work"), None, None, true), "code in no file");
+    }
+
+    #[test]
+    fn the_main_that_rust_makes_is_not_own() {
+        let frame = |function: &str| Frame {
+            function: Some(function.to_owned()),
+            own: true,
+            ..super::super::unknown_frame(None)
+        };
+        let mut frames = ["main", "app::main", "std::rt::lang_start", "main"].map(frame);
+        disown_start_code(&mut frames);
+        assert_eq!(frames.map(|frame| frame.own), [true, true, true, false]);
+        let mut frames = ["crawl", "main"].map(frame);
+        disown_start_code(&mut frames);
+        assert!(frames.iter().all(|frame| frame.own), "a C program's main");
     }
 
     #[test]

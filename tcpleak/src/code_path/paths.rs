@@ -498,6 +498,7 @@ impl Paths {
         for located in &path.frames {
             frames.extend(located.frames(named.next().unwrap_or_default()));
         }
+        own::disown_start_code(&mut frames);
         let truncated = frames.len() > FRAMES;
         frames.truncate(FRAMES);
         // What the stack holds beyond the first function of a thread is left over from earlier.

@@ -17,7 +17,7 @@ pub fn account(slot: u32, program: impl FnOnce()) {
     // which is an estimate anyway.
     let cost: &mut Cost = unsafe { &mut *cost };
     cost.runs += 1;
-    let timed = cost.runs % TIMED == 0;
+    let timed = cost.runs.is_multiple_of(TIMED);
     let started = if timed { now() } else { 0 };
     let captured = cost.capture_ns;
     program();

@@ -1,7 +1,7 @@
 //! The edge to the kernel: loads the programs, attaches the best hook for each job, takes surveys.
 //!
 //! Nothing outside this module names aya. What comes out is plain data: [`Survey`]s and
-//! [`Capture`]s.
+//! [`Captures`].
 
 mod captures;
 mod decode;

@@ -43,10 +43,7 @@ impl Candidate {
 /// Where the debug information of the file at `path` may be, most likely first.
 pub fn candidates(wanted: &Wanted, path: &str) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    if let Some(build_id) = wanted.build_id.as_deref().and_then(build_id_path) {
-        candidates.push(Candidate::Host(build_id.clone()));
-        candidates.push(Candidate::Process(build_id));
-    }
+    candidates.extend(by_build_id(wanted.build_id.as_deref()));
     let directory = Path::new(path).parent().filter(|path| path.is_absolute());
     if let (Some((name, _)), Some(directory)) = (&wanted.debug_link, directory) {
         let name = Path::new(std::ffi::OsStr::from_bytes(name));
@@ -61,6 +58,13 @@ pub fn candidates(wanted: &Wanted, path: &str) -> Vec<Candidate> {
         }
     }
     candidates
+}
+
+/// Where the file with a build id may be.
+pub fn by_build_id(build_id: Option<&[u8]>) -> impl Iterator<Item = Candidate> {
+    let path = build_id.and_then(build_id_path);
+    let both = |path: PathBuf| [Candidate::Host(path.clone()), Candidate::Process(path)];
+    path.into_iter().flat_map(both)
 }
 
 fn build_id_path(build_id: &[u8]) -> Option<PathBuf> {

@@ -13,10 +13,12 @@ mod image;
 mod maps;
 mod name;
 pub mod own;
+mod path;
 mod paths;
 mod protocol;
 pub mod reader;
 pub mod root;
+mod supply;
 mod worker;
 
 use std::ops::Range;

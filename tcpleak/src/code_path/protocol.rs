@@ -33,6 +33,8 @@ pub enum Request {
     File(u32),
     /// Take the file that comes with it as debug information of a file, if it is.
     DebugFile(u32),
+    /// Take the file that comes with it as what the debug information of a file shares with others.
+    AlternateFile(u32),
     /// Take the file that comes with it as the names of code compiled while a process ran.
     PerfMap(u32),
     /// Forget a file.
@@ -54,8 +56,8 @@ pub enum Answer {
     Done,
     /// To [`Request::File`].
     File(Wanted),
-    /// To [`Request::DebugFile`]: whether it is.
-    DebugFile(bool),
+    /// To [`Request::DebugFile`]: what else would help; none when it is of another file.
+    DebugFile(Option<Wanted>),
     /// To [`Request::Unwind`].
     Unwound(Unwound),
     /// To [`Request::Name`], in the same order.

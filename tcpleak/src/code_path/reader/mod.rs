@@ -59,6 +59,7 @@ struct CodeFile {
     /// None for what is no ELF file.
     image: Option<Arc<Image>>,
     debug: Option<FileBytes>,
+    alternate: Option<FileBytes>,
     /// Read once there is something to name.
     symbols: Option<Symbols>,
 }
@@ -71,8 +72,15 @@ impl Reader {
                 Answer::File(wanted.unwrap_or_default())
             }
             Request::DebugFile(number) => {
-                let taken = descriptor.and_then(|file| self.take_debug_file(number, file));
-                Answer::DebugFile(taken.is_some())
+                Answer::DebugFile(descriptor.and_then(|file| self.take_debug_file(number, file)))
+            }
+            Request::AlternateFile(number) => {
+                let bytes = descriptor.and_then(map);
+                if let (Some(file), Some(bytes)) = (self.files.get_mut(&number), bytes) {
+                    file.alternate = Some(bytes);
+                    file.symbols = None;
+                }
+                Answer::Done
             }
             Request::PerfMap(space) => {
                 if let Some(bytes) = descriptor.and_then(map) {
@@ -111,21 +119,23 @@ impl Reader {
             image: Image::parse(bytes.clone()),
             bytes,
             debug: None,
+            alternate: None,
             symbols: None,
         };
         self.files.insert(number, file);
         Some(wanted)
     }
 
-    fn take_debug_file(&mut self, number: u32, file: OwnedFd) -> Option<()> {
+    fn take_debug_file(&mut self, number: u32, file: OwnedFd) -> Option<Wanted> {
         let known = self.files.get_mut(&number)?;
         let debug = map(file)?;
         if !symbols::belongs(&known.bytes, &debug) {
             return None;
         }
+        let wanted = symbols::wanted(&debug);
         known.debug = Some(debug);
         known.symbols = None;
-        Some(())
+        Some(wanted)
     }
 
     fn space(&mut self, mappings: &[CodeMapping]) -> AddressSpace {
@@ -165,9 +175,10 @@ impl Reader {
     fn name_in_file(&mut self, number: u32, offset: u64) -> Option<NamedPlace> {
         let file = self.files.get_mut(&number)?;
         let address = file.image.as_ref()?.address(offset)?;
-        let symbols = file
-            .symbols
-            .get_or_insert_with(|| Symbols::new(file.bytes.clone(), file.debug.clone(), None));
+        let symbols = file.symbols.get_or_insert_with(|| {
+            let (debug, alternate) = (file.debug.clone(), file.alternate.clone());
+            Symbols::new(file.bytes.clone(), debug, alternate)
+        });
         Some(NamedPlace {
             address: Some(address),
             functions: symbols.name(address),

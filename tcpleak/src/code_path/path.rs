@@ -1,0 +1,174 @@
+//! A path that was unwound: where its frames lie, and what becomes of them once they have names.
+
+use std::sync::Arc;
+
+use super::{
+    IO_URING, JIT, Resolved,
+    files::Identity,
+    name::clip,
+    own,
+    protocol::{NamedPlace, Place},
+    reader::unwind::{End, RawFrame},
+    root,
+    supply::ImageKey,
+    unknown_frame,
+};
+use crate::report::{Frame, Incomplete};
+
+/// Most frames of a path, inlined ones included.
+pub const FRAMES: usize = 256;
+
+/// A path that was unwound.
+pub struct Path {
+    /// Whose it is; none when that is not known any more.
+    pub image: Option<ImageKey>,
+    /// The frames, innermost first.
+    pub frames: Vec<Located>,
+    /// How it ended.
+    pub end: Ended,
+}
+
+impl Path {
+    /// One without frames.
+    pub fn without_frames(end: Ended) -> Self {
+        Self {
+            image: None,
+            frames: Vec::new(),
+            end,
+        }
+    }
+
+    /// What makes it the same path as another one; none when too little is known of it.
+    pub fn identity(&self) -> Option<(ImageKey, Vec<RawFrame>)> {
+        let frames: Vec<RawFrame> = self.frames.iter().map(|frame| frame.raw).collect();
+        Some((self.image?, frames)).filter(|(_, frames)| !frames.is_empty())
+    }
+
+    /// The path with names: those of each frame, none when the reader failed on them.
+    pub fn resolved(&self, named: Option<Vec<NamedPlace>>) -> Resolved {
+        if self.end == Ended::IoWorker {
+            return io_worker();
+        }
+        let failed = named.is_none() && self.image.is_some();
+        let mut named = named.unwrap_or_default().into_iter();
+        let mut frames = Vec::new();
+        for located in &self.frames {
+            frames.extend(located.frames(named.next().unwrap_or_default()));
+        }
+        own::disown_start_code(&mut frames);
+        let truncated = frames.len() > FRAMES;
+        frames.truncate(FRAMES);
+        // What the stack holds beyond the first function of a thread is left over from earlier.
+        if let Some(first) = frames.iter().position(root::is_first) {
+            frames.truncate(first + 1);
+        }
+        let proven = !truncated && root::is_proven(&frames);
+        let incomplete = match self.end {
+            _ if failed => Some(Incomplete::ReaderFailed),
+            Ended::Unwound(End::Root) if !truncated => None,
+            Ended::Unwound(End::Unproven | End::Lost) | Ended::Walked if proven => None,
+            Ended::Unwound(End::Root | End::StackTooDeep | End::TooMany) => {
+                Some(Incomplete::StackTooDeep)
+            }
+            Ended::Unwound(End::Unproven) => Some(Incomplete::Unproven),
+            Ended::Unwound(End::Lost) => Some(Incomplete::NoUnwindInformation),
+            Ended::Walked => Some(Incomplete::FramePointers),
+            Ended::IoWorker => Some(Incomplete::IoUringWorker),
+            Ended::ProcessGone => Some(Incomplete::ProcessGone),
+            Ended::ReaderFailed => Some(Incomplete::ReaderFailed),
+        };
+        Resolved { frames, incomplete }
+    }
+}
+
+/// How a path ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Unwound.
+    Unwound(End),
+    /// Followed by frame pointers.
+    Walked,
+    /// A worker of io_uring has none.
+    IoWorker,
+    /// The process was gone before its code could be looked at.
+    ProcessGone,
+    /// The reader failed.
+    ReaderFailed,
+}
+
+/// A frame, and where it lies.
+#[derive(Clone)]
+pub struct Located {
+    /// The frame.
+    pub raw: RawFrame,
+    /// Where the reader finds its code.
+    pub place: Option<Place>,
+    /// The file that holds its code.
+    pub file: Option<Identity>,
+    /// Path of that file, or the name of the mapping.
+    pub module: Option<Arc<str>>,
+    /// Whether that file is the program itself.
+    pub main: bool,
+}
+
+impl Located {
+    /// Whether it lies in no file: code that was compiled while the program ran.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.place, Some(Place::Memory(..)))
+    }
+
+    /// The frames of this place: the functions inlined there, then the one that holds it.
+    fn frames(&self, place: NamedPlace) -> Vec<Frame> {
+        let module = self.module.as_deref();
+        let mut frames: Vec<Frame> = place
+            .functions
+            .into_iter()
+            .filter(|named| named.function.is_some())
+            .map(|named| Frame {
+                function: named.function.map(|function| clip(&function)),
+                file: named.file.map(|file| clip(&file)),
+                line: named.line,
+                inlined: named.inlined,
+                ..unknown_frame(None)
+            })
+            .collect();
+        if frames.is_empty() {
+            frames.push(Frame {
+                offset: place.address,
+                ..unknown_frame(None)
+            });
+        }
+        for frame in &mut frames {
+            frame.module = module.map(str::to_owned);
+            let (function, file) = (frame.function.as_deref(), frame.file.as_deref());
+            frame.own = own::is_own(function, file, module, self.main);
+            if self.is_in_memory() {
+                frame.runtime = JIT.to_owned();
+            }
+        }
+        frames
+    }
+}
+
+/// Frames from return addresses, innermost first; the first is where the thread was.
+pub fn walked(addresses: Vec<u64>) -> Vec<RawFrame> {
+    let frames = addresses.into_iter().enumerate();
+    frames
+        .map(|(index, address)| RawFrame {
+            address,
+            is_return: index != 0,
+        })
+        .collect()
+}
+
+/// What a worker of io_uring did was asked for elsewhere, by code that is not on its stack.
+fn io_worker() -> Resolved {
+    Resolved {
+        frames: vec![Frame {
+            function: Some("worker thread of io_uring".to_owned()),
+            runtime: IO_URING.to_owned(),
+            ..unknown_frame(None)
+        }],
+        incomplete: Some(Incomplete::IoUringWorker),
+    }
+}

@@ -162,10 +162,20 @@ fn fold(frames: &[Frame]) -> Vec<Row<'_>> {
             [first, middle @ .., last] if foldable && middle.len() > 1 => {
                 rows.extend([Row::Frame(first), Row::Folded(middle), Row::Frame(last)]);
             }
-            _ => rows.extend(run.iter().map(Row::Frame)),
+            _ => rows.extend(fold_nameless(run)),
         }
     }
     rows
+}
+
+/// Of code without name or file, such as a runtime compiles, only the number tells something.
+fn fold_nameless(run: &[Frame]) -> impl Iterator<Item = Row<'_>> {
+    let nameless = |frame: &Frame| frame.function.is_none() && frame.module.is_none();
+    let parts = run.chunk_by(move |left, right| nameless(left) && nameless(right));
+    parts.flat_map(|part| match part {
+        [frame] => vec![Row::Frame(frame)],
+        _ => vec![Row::Folded(part)],
+    })
 }
 
 /// The innermost rows, and the rest folded into one.
@@ -214,7 +224,10 @@ fn folded(frames: &[Frame]) -> String {
 /// The library, program or runtime that a frame belongs to, without a version: `libssl`, `python`.
 fn origin_of(frame: &Frame) -> &str {
     let Some(module) = &frame.module else {
-        return &frame.runtime;
+        return match frame.runtime.as_str() {
+            "jit" => "code made at run time",
+            runtime => runtime,
+        };
     };
     let name = base_name(module);
     name.split_once(".so").map_or(name, |(library, _)| library)
@@ -309,6 +322,27 @@ mod tests {
         let rows = shown(&frames, Shown::Whole);
         assert_eq!(rows.len(), frames.len());
         assert_eq!(rows.last().unwrap(), "f199");
+    }
+
+    #[test]
+    fn code_without_name_or_file_is_counted() {
+        let nameless = || Frame {
+            function: None,
+            module: None,
+            runtime: "jit".to_owned(),
+            ..library("", "")
+        };
+        let frames = [
+            library("connect", "/lib/libc.so.6"),
+            nameless(),
+            nameless(),
+            nameless(),
+            library("JavaMain", "/lib/libjli.so"),
+        ];
+        assert_eq!(
+            folded_rows(&frames),
+            ["connect", "3 frames of code made at run time", "JavaMain"]
+        );
     }
 
     #[test]

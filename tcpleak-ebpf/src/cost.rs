@@ -1,11 +1,17 @@
 //! What the programs cost: every run is counted, one of some is timed, and every capture is.
 
-use tcpleak_ebpf::Cost;
+use aya_ebpf::{macros::map, maps::PerCpuArray};
+use tcpleak_ebpf::{Cost, cost_slot};
 
 use crate::{lifecycle::now, maps::COSTS};
 
 /// One run of so many is timed.
 const TIMED: u64 = 64;
+
+/// When the run that is timed began; zero when none is. In a map, where the verifier does not know
+/// it: as a variable it would have every program followed twice, once with and once without.
+#[map]
+static STARTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(cost_slot::COUNT, 0);
 
 /// Runs a program and accounts for it. Captures within are accounted for by themselves.
 #[inline(always)]
@@ -17,11 +23,18 @@ pub fn account(slot: u32, program: impl FnOnce()) {
     // which is an estimate anyway.
     let cost: &mut Cost = unsafe { &mut *cost };
     cost.runs += 1;
-    let timed = cost.runs.is_multiple_of(TIMED);
-    let started = if timed { now() } else { 0 };
+    let Some(started) = STARTED.get_ptr_mut(slot) else {
+        return;
+    };
+    if cost.runs.is_multiple_of(TIMED) {
+        // SAFETY: as above.
+        unsafe { *started = now() };
+    }
     let captured = cost.capture_ns;
     program();
-    if !timed {
+    // SAFETY: as above.
+    let started = unsafe { core::mem::take(&mut *started) };
+    if started == 0 {
         return;
     }
     let elapsed = now().wrapping_sub(started);

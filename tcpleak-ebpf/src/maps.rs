@@ -10,6 +10,8 @@ use tcpleak_ebpf::{
     cost_slot,
 };
 
+use crate::walk::Walk;
+
 /// What tracing knows about each connection, by sock address. Entries are allocated as they come:
 /// preallocating room for all of them would take the memory of a busy host on every host.
 #[map]
@@ -45,10 +47,22 @@ pub static HOST_BUCKET: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static COSTS: PerCpuArray<Cost> = PerCpuArray::with_max_entries(cost_slot::COUNT, 0);
 
+/// A path, and the walk over its stack.
+#[repr(C)]
+pub struct PathScratch {
+    /// The walk.
+    pub walk: Walk,
+    /// The path.
+    pub path: CapturedPath,
+}
+
+// The most that the kernel allocates for each CPU.
+const _: () = assert!(size_of::<PathScratch>() <= 32 * 1024);
+
 /// Where a path is put together. One slot for each program that captures: a program never
 /// interrupts itself on one CPU, but it may interrupt another.
 #[map]
-pub static PATH_SCRATCH: PerCpuArray<CapturedPath> = PerCpuArray::with_max_entries(4, 0);
+pub static PATH_SCRATCH: PerCpuArray<PathScratch> = PerCpuArray::with_max_entries(4, 0);
 
 /// Where a new record is put together, in the slots of [`PATH_SCRATCH`].
 #[map]

@@ -15,9 +15,9 @@ use crate::{
     kernel::{current_has_user_stack, current_image},
     lifecycle::now,
     limits::{self, Subject},
-    maps::{KNOWN_PATHS, PATH_SCRATCH, PATHS, PROCESS_CODE, count},
+    maps::{KNOWN_PATHS, PATH_SCRATCH, PATHS, PROCESS_CODE, PathScratch, count},
     registers,
-    walk::{Walk, mix},
+    walk::{Walk, mix, run},
 };
 
 /// The program that captures, and so the scratch slot that it owns.
@@ -39,7 +39,7 @@ pub enum Capture {
 pub trait Stacks {
     /// Captures the stack of the running thread, which has one, and sends it when it is new. Gives
     /// its fingerprint, zero when it could not be read.
-    fn capture(context: &impl EbpfContext, path: &mut CapturedPath, slot: Capture) -> u64;
+    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, slot: Capture) -> u64;
 }
 
 /// Registers and stack are copied: 5.15 and later. A 32-bit program's are not: its stack is laid out
@@ -48,9 +48,11 @@ pub struct Copied;
 
 impl Stacks for Copied {
     #[inline(always)]
-    fn capture(context: &impl EbpfContext, path: &mut CapturedPath, slot: Capture) -> u64 {
+    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, slot: Capture) -> u64 {
+        // SAFETY: as in `capture`.
+        let path = unsafe { &mut (*scratch).path };
         if registers::read(&mut path.header) {
-            of_stack(path, slot)
+            of_stack(scratch, slot)
         } else {
             of_frame_pointers(context, path)
         }
@@ -62,8 +64,9 @@ pub struct Walked;
 
 impl Stacks for Walked {
     #[inline(always)]
-    fn capture(context: &impl EbpfContext, path: &mut CapturedPath, _slot: Capture) -> u64 {
-        of_frame_pointers(context, path)
+    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, _slot: Capture) -> u64 {
+        // SAFETY: as in `capture`.
+        of_frame_pointers(context, unsafe { &mut (*scratch).path })
     }
 }
 
@@ -85,17 +88,17 @@ pub fn capture<S: Stacks>(
         });
         return 0;
     }
-    let Some(path) = PATH_SCRATCH.get_ptr_mut(slot as u32) else {
+    let Some(scratch) = PATH_SCRATCH.get_ptr_mut(slot as u32) else {
         return 0;
     };
     // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
-    let path: &mut CapturedPath = unsafe { &mut *path };
+    let path = unsafe { &mut (*scratch).path };
     path.header.task = *task;
     current_image(&mut path.header);
     let fingerprint = if !current_has_user_stack() {
         of_worker(path)
     } else {
-        S::capture(context, path, slot)
+        S::capture(context, scratch, slot)
     };
     if fingerprint == 0 {
         count(Counter::PathsUnreadable);
@@ -117,16 +120,44 @@ fn of_worker(path: &mut CapturedPath) -> u64 {
 /// Copies as much of the stack as tells the paths of this process apart, and all of it for a path
 /// that is new.
 #[inline(always)]
-fn of_stack(path: &mut CapturedPath, slot: Capture) -> u64 {
+fn of_stack(scratch: *mut PathScratch, slot: Capture) -> u64 {
+    // SAFETY: as in `capture`. The walk borrows the slot by itself, after this.
+    prepare(unsafe { &mut *scratch });
+    run(slot as u32);
+    // SAFETY: the walk is over.
+    let PathScratch { walk, path } = unsafe { &mut *scratch };
+    let fingerprint = walk.fingerprint;
+    if is_known(fingerprint) {
+        return fingerprint;
+    }
+    path.header.length = walk.walked;
+    if walk.walked == walk.bytes {
+        walk.bytes = STACK_BYTES as u32;
+        walk.walked = 0;
+        walk.adds_up = 0;
+        run(slot as u32);
+        // SAFETY: the walk is over.
+        let PathScratch { walk, path } = unsafe { &mut *scratch };
+        path.header.length = walk.walked;
+    }
+    // SAFETY: as above.
+    send(unsafe { &mut (*scratch).path }, fingerprint);
+    fingerprint
+}
+
+/// Sets the walk at its begin.
+#[inline(always)]
+fn prepare(scratch: &mut PathScratch) {
+    let PathScratch { walk, path } = scratch;
     path.header.kind = path_kind::STACK;
-    let mut walk = Walk {
+    *walk = Walk {
         ranges: [CodeRange::default(); CODE_RANGES],
         fingerprint: mix(seed(&path.header), path.header.pc),
         sp: path.header.sp,
-        slot: slot as u32,
         bytes: STACK_BYTES as u32,
         walked: 0,
         adds_up: 1,
+        reserved: 0,
     };
     // SAFETY: the entry is copied from before the program ends, within the grace period.
     match unsafe { PROCESS_CODE.get(path.header.task.tgid) } {
@@ -138,19 +169,6 @@ fn of_stack(path: &mut CapturedPath, slot: Capture) -> u64 {
         }
         _ => take_for_code(&mut walk.ranges, path.header.sp),
     }
-    walk.run();
-    let fingerprint = walk.fingerprint;
-    if is_known(fingerprint) {
-        return fingerprint;
-    }
-    if walk.walked == walk.bytes {
-        walk.bytes = STACK_BYTES as u32;
-        walk.adds_up = 0;
-        walk.run();
-    }
-    path.header.length = walk.walked;
-    send(path, fingerprint);
-    fingerprint
 }
 
 /// As far as frame pointers lead.

@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use tcpleak_ebpf::{CODE_RANGES, CodeRange, STACK_BYTES};
 
-use crate::maps::PATH_SCRATCH;
+use crate::maps::{PATH_SCRATCH, PathScratch};
 
 /// Bytes that are copied at once: a read that meets a missing page fails as a whole.
 const BLOCK: usize = 256;
@@ -26,7 +26,9 @@ const BLOCKS: u32 = (STACK_BYTES / BLOCK) as u32;
 #[map]
 static BLOCK_NUMBERS: Array<u8> = Array::with_max_entries(BLOCKS, 0);
 
-/// A walk over the stack in one slot of [`PATH_SCRATCH`].
+/// A walk over the stack in one slot of [`PATH_SCRATCH`], where it is kept too: what lies in a map is
+/// unknown to the verifier, so that all walks look alike to it. On the program's own stack it would
+/// follow the function anew for every value that it knows there.
 #[repr(C)]
 pub struct Walk {
     /// Where code lies.
@@ -35,31 +37,28 @@ pub struct Walk {
     pub fingerprint: u64,
     /// Where the stack begins.
     pub sp: u64,
-    /// The slot.
-    pub slot: u32,
     /// Bytes to walk over, in whole blocks.
     pub bytes: u32,
     /// Bytes that were walked over.
     pub walked: u32,
     /// Whether to add up.
     pub adds_up: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-impl Walk {
-    /// Walks until it is done or the stack ends.
-    #[inline(always)]
-    pub fn run(&mut self) {
-        self.walked = 0;
-        // SAFETY: the function has the signature that the kernel calls for an array, and the walk
-        // outlives the call.
-        unsafe {
-            bpf_for_each_map_elem(
-                (&raw const BLOCK_NUMBERS).cast_mut().cast(),
-                walk_block as *mut c_void,
-                (&raw mut *self).cast(),
-                0,
-            );
-        }
+/// Walks as the slot says, until it is done or the stack ends.
+#[inline(always)]
+pub fn run(mut slot: u32) {
+    // SAFETY: the function has the signature that the kernel calls for an array, and the slot
+    // outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            (&raw const BLOCK_NUMBERS).cast_mut().cast(),
+            walk_block as *mut c_void,
+            (&raw mut slot).cast(),
+            0,
+        );
     }
 }
 
@@ -69,22 +68,23 @@ extern "C" fn walk_block(
     _map: *mut c_void,
     number: *const u32,
     _value: *mut c_void,
-    walk: *mut Walk,
+    slot: *const u32,
 ) -> i64 {
     // SAFETY: the kernel passes the number of the element, and what `run` gave it.
-    let (number, walk) = unsafe { (*number, &mut *walk) };
+    let (number, slot) = unsafe { (*number, *slot) };
+    let Some(scratch) = PATH_SCRATCH.get_ptr_mut(slot) else {
+        return 1;
+    };
+    // SAFETY: the slot is that of the program that is running (see PATH_SCRATCH).
+    let PathScratch { walk, path } = unsafe { &mut *scratch };
     // All counting is by the number, which the verifier knows nothing of: counting up here would
     // have it follow every block.
     let start = number.wrapping_mul(BLOCK as u32);
     if number >= BLOCKS || start >= walk.bytes {
         return 1;
     }
-    let Some(path) = PATH_SCRATCH.get_ptr_mut(walk.slot) else {
-        return 1;
-    };
     let first = number as usize * WORDS;
-    // SAFETY: the slot is that of the program that is running (see PATH_SCRATCH).
-    let stack = unsafe { &mut (*path).payload };
+    let stack = &mut path.payload;
     // SAFETY: the number is less than BLOCKS, so the block lies within the stack. A checked access
     // would end in a panic, which the verifier takes for a function without an end.
     let block = unsafe { stack.as_mut_ptr().add(first).cast::<[u64; WORDS]>() };

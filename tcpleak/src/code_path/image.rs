@@ -97,7 +97,7 @@ impl Image {
             ranges: pieces(
                 self.mappings
                     .iter()
-                    .map(|mapping| mapping.start..mapping.end),
+                    .map(|mapping| (mapping.start..mapping.end, mapping.files_before)),
             ),
         };
         let changed = self.told.as_ref() != Some(&layout);
@@ -105,32 +105,36 @@ impl Image {
     }
 }
 
-/// Joins ascending ranges over the smallest gaps until only a few are left.
-fn pieces(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+/// Joins ascending ranges until only a few are left. What lies between them is taken for code then,
+/// so those gaps stay that have the most room for data: what is in a gap and belongs to files, which
+/// is said for the gap before each range, is no such room.
+fn pieces(ranges: impl Iterator<Item = (Range<u64>, u64)>) -> Vec<Range<u64>> {
     // What is in the kernel's half (the old vsyscall page) is no place to return to.
-    let mut pieces: Vec<Range<u64>> = ranges.filter(|range| range.end < 1 << 63).collect();
-    let mut gaps: Vec<u64> = pieces
+    let ranges: Vec<_> = ranges.filter(|(range, _)| range.end < 1 << 63).collect();
+    let room = |last_end: u64, (range, files): &(Range<u64>, u64)| {
+        range.start.saturating_sub(last_end).saturating_sub(*files)
+    };
+    let mut rooms: Vec<u64> = ranges
         .windows(2)
-        .map(|pair| pair[1].start.saturating_sub(pair[0].end))
+        .map(|pair| room(pair[0].0.end, &pair[1]))
         .collect();
-    gaps.sort_unstable_by(|left, right| right.cmp(left));
-    // The widest gaps stay.
-    let joined = gaps.get(RANGES - 1).copied();
+    rooms.sort_unstable_by(|left, right| right.cmp(left));
+    let joined = rooms.get(RANGES - 1).copied();
     let mut left = RANGES - 1;
     let mut result: Vec<Range<u64>> = Vec::new();
-    for range in pieces.drain(..) {
+    for next in ranges {
         match result.last_mut() {
             Some(last) => {
-                let gap = range.start.saturating_sub(last.end);
-                let wide = joined.is_none_or(|joined| gap > joined);
+                let room = room(last.end, &next);
+                let wide = joined.is_none_or(|joined| room > joined);
                 if wide && left > 0 {
                     left -= 1;
-                    result.push(range);
+                    result.push(next.0);
                 } else {
-                    last.end = last.end.max(range.end);
+                    last.end = last.end.max(next.0.end);
                 }
             }
-            None => result.push(range),
+            None => result.push(next.0),
         }
     }
     result
@@ -142,6 +146,7 @@ mod tests {
 
     #[test]
     fn code_is_described_by_a_few_pieces_with_the_widest_gaps_between() {
+        let pieces = |ranges: &[Range<u64>]| pieces(ranges.iter().map(|range| (range.clone(), 0)));
         let ranges = [
             10..20,
             22..30,
@@ -151,14 +156,31 @@ mod tests {
             9000..9100,
         ];
         assert_eq!(
-            pieces(ranges.into_iter()),
+            pieces(&ranges),
             [10..30, 1000..1020, 5000..5001, 9000..9100]
         );
-        let even = (0..100).map(|n| n * 10..n * 10 + 5);
-        let found = pieces(even);
+        let even: Vec<_> = (0..100).map(|n| n * 10..n * 10 + 5).collect();
+        let found = pieces(&even);
         assert!(found.len() <= RANGES, "{found:?}");
         assert_eq!((found[0].start, found.last().unwrap().end), (0, 995));
-        assert_eq!(pieces(std::iter::empty()), []);
+        assert_eq!(pieces(&[]), []);
+    }
+
+    #[test]
+    fn gaps_that_files_fill_are_taken_for_code_before_those_with_room_for_data() {
+        let ranges = [
+            (10..20, 0),
+            // A wide gap with the constants of a library in it.
+            (1000..1100, 970),
+            // A narrower one where the program keeps its data.
+            (1300..1400, 0),
+            (5000..5010, 0),
+            (9000..9010, 0),
+        ];
+        assert_eq!(
+            pieces(ranges.into_iter()),
+            [10..1100, 1300..1400, 5000..5010, 9000..9010]
+        );
     }
 
     #[test]

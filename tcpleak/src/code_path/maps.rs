@@ -27,6 +27,9 @@ pub struct Mapping {
     /// Path of the file as the kernel tells it, or a name like `[vdso]`; empty for memory that
     /// belongs to no file.
     pub path: PathBuf,
+    /// How much between the code before and this one belongs to files: no data is made there while
+    /// the process runs.
+    pub files_before: u64,
 }
 
 /// The code of a process, ascending by address.
@@ -43,8 +46,19 @@ impl Mappings {
 
     fn parse(lines: impl BufRead) -> io::Result<Self> {
         let mut mappings = Vec::new();
+        let mut files_before = 0_u64;
         for line in lines.split(b'\n') {
-            mappings.extend(Mapping::parse(&line?));
+            match Mapping::parse(&line?) {
+                Some((mapping, true)) => mappings.push(Mapping {
+                    files_before: std::mem::take(&mut files_before),
+                    ..mapping
+                }),
+                Some((mapping, false)) if mapping.inode != 0 => {
+                    let bytes = mapping.end.saturating_sub(mapping.start);
+                    files_before = files_before.saturating_add(bytes);
+                }
+                _ => {}
+            }
         }
         Ok(Self(mappings))
     }
@@ -69,20 +83,18 @@ impl Mappings {
 }
 
 impl Mapping {
-    /// Reads a line, `start-end rwxp offset major:minor inode   path`; none when it holds no code.
-    fn parse(line: &[u8]) -> Option<Self> {
+    /// Reads a line, `start-end rwxp offset major:minor inode   path`, and says whether it holds code.
+    fn parse(line: &[u8]) -> Option<(Self, bool)> {
         // The path is the rest of the line and may hold blanks.
         let mut fields = line.splitn(6, |byte| *byte == b' ');
         let mut field = || str::from_utf8(fields.next()?).ok();
         let (start, end) = field()?.split_once('-')?;
-        if field()?.as_bytes().get(2) != Some(&b'x') {
-            return None;
-        }
+        let is_code = field()?.as_bytes().get(2) == Some(&b'x');
         let offset = field()?;
         let (major, minor) = field()?.split_once(':')?;
         let inode = field()?;
         let path = fields.next().unwrap_or_default().trim_ascii_start();
-        Some(Self {
+        let mapping = Self {
             start: u64::from_str_radix(start, 16).ok()?,
             end: u64::from_str_radix(end, 16).ok()?,
             offset: u64::from_str_radix(offset, 16).ok()?,
@@ -92,7 +104,9 @@ impl Mapping {
             ),
             inode: inode.parse().ok()?,
             path: OsString::from_vec(path.to_vec()).into(),
-        })
+            files_before: 0,
+        };
+        Some((mapping, is_code))
     }
 }
 
@@ -121,6 +135,7 @@ not a line
             (0x2000, (0xfd, 1), 131)
         );
         assert_eq!(mappings.find(0x55d0_c000_4fff), Some(crawler));
+        assert_eq!(crawler.files_before, 0x2000, "its data");
         assert_eq!(
             mappings.find(0x55d0_c000_5000).unwrap().path.to_str(),
             Some("")

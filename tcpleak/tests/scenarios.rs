@@ -572,6 +572,8 @@ fn losses(named: &BTreeMap<String, u64>) -> Losses {
             "connections_dropped" => &mut losses.connections_dropped,
             "paths_dropped" => &mut losses.paths_dropped,
             "paths_unreadable" => &mut losses.paths_unreadable,
+            "origins_unsampled" => &mut losses.origins_unsampled,
+            "uses_unsampled" => &mut losses.uses_unsampled,
             "recursion_misses" => &mut losses.recursion_misses,
             "stale_records" => &mut losses.stale_records,
             other => panic!("no loss is called {other}"),

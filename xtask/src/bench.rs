@@ -1,13 +1,42 @@
 //! `cargo xtask bench`: what tcpleak costs on this machine.
 
 use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
 
 use crate::process;
 use crate::test::{END_TO_END, build_tcpleak};
 use crate::workspace::Workspace;
 
-/// Times the start, and every kernel program under a workload of short connections.
-pub fn run(workspace: &Workspace) -> Result<()> {
+/// Options of `cargo xtask bench`.
+#[derive(Args)]
+pub struct Arguments {
+    /// What to measure
+    #[arg(value_enum, default_value_t = Subject::Hooks)]
+    subject: Subject,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, ValueEnum)]
+enum Subject {
+    /// The start, and each kernel program under a workload of short connections
+    Hooks,
+    /// Code paths: captures, user space, memory, and the throughput of nginx
+    Stacks,
+}
+
+impl Subject {
+    /// The program of the end-to-end tests that measures it.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Hooks => "hook-cost",
+            Self::Stacks => "stack-cost",
+        }
+    }
+}
+
+/// Builds what measures, and runs it as root.
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let program = arguments.subject.program();
     let tcpleak = build_tcpleak(workspace)?;
     process::run(workspace.cargo().args([
         "build",
@@ -15,9 +44,9 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         "--package",
         END_TO_END,
         "--bin",
-        "hook-cost",
+        program,
     ]))?;
-    let mut bench = process::as_root(workspace.target.join("release/hook-cost"))
+    let mut bench = process::as_root(workspace.target.join("release").join(program))
         .context("the kernel's accounting of its programs is for root")?;
     process::run(bench.arg(tcpleak))
 }

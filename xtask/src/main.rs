@@ -32,8 +32,8 @@ enum Task {
     Test(test::Arguments),
     /// Run tcpleak on a program that leaks, and show the report
     Demo,
-    /// Measure what tcpleak costs: start, and each kernel program
-    Bench,
+    /// Measure what tcpleak costs: start and each kernel program, or code paths
+    Bench(bench::Arguments),
     /// Check format, lints, documentation and licences
     Check,
     /// Prove that the published packages build and hold all that they need
@@ -56,7 +56,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ebpf(arguments) => ebpf::run(&workspace, &arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Demo => demo::run(&workspace),
-        Task::Bench => bench::run(&workspace),
+        Task::Bench(arguments) => bench::run(&workspace, &arguments),
         Task::Check => check::run(&workspace),
         Task::Package => package::run(&workspace),
     }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_cgroup_id, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
 };
 use aya_log_ebpf::{debug, warn};
 use tcpleak_ebpf::{Connection, Counter, Task, Use, birth, cost_slot, tcp_state};
@@ -11,7 +11,7 @@ use crate::{
     kernel::{Address, Sock, describe_current_process},
     limits::Subject,
     maps::{CONNECTIONS, RECORD_SCRATCH, TASK_SCRATCH, count},
-    path::{Capture, Stacks, capture},
+    path::{Capture, Stacks, capture, permit},
 };
 
 /// What a change of state means for a connection.
@@ -170,6 +170,11 @@ fn note(uses: &mut Use, now: u64) -> bool {
 
 #[inline(always)]
 fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, program: Capture) {
+    // Under load most are not: so this comes first.
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if !permit(Subject::Use, tgid) {
+        return;
+    }
     let Some(task) = TASK_SCRATCH.get_ptr_mut(program as u32) else {
         return;
     };
@@ -178,7 +183,7 @@ fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, program: C
     if !describe_current_process(task) {
         return;
     }
-    let path = capture::<S>(context, program, Subject::Use, task, cost_slot::USE);
+    let path = capture::<S>(context, program, task, cost_slot::USE);
     // The path of an earlier use tells more than none.
     if path != 0 {
         uses.path = path;
@@ -265,11 +270,13 @@ fn own<S: Stacks>(context: &impl EbpfContext, record: &mut Connection, birth: u8
     if !describe_current_process(&mut record.opener) {
         return;
     }
-    let accounted = match slot {
-        Capture::State | Capture::Accept => cost_slot::LIFECYCLE,
-        Capture::Receive | Capture::Send => cost_slot::USE,
-    };
-    record.origin = capture::<S>(context, slot, Subject::Origin, &record.opener, accounted);
+    if permit(Subject::Origin, record.opener.tgid) {
+        let accounted = match slot {
+            Capture::State | Capture::Accept => cost_slot::LIFECYCLE,
+            Capture::Receive | Capture::Send => cost_slot::USE,
+        };
+        record.origin = capture::<S>(context, slot, &record.opener, accounted);
+    }
     // SAFETY: the helper takes nothing and returns a number.
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     debug!(

@@ -70,24 +70,28 @@ impl Stacks for Walked {
     }
 }
 
-/// Captures the running thread's user stack, if the limits permit. Gives its fingerprint, zero when
-/// there is none.
+/// Whether a capture may be made now, by this process; one that may not is counted.
 #[inline(always)]
-pub fn capture<S: Stacks>(
-    context: &impl EbpfContext,
-    slot: Capture,
-    subject: Subject,
-    task: &Task,
-    accounted: u32,
-) -> u64 {
-    let started = now();
-    if !limits::permit(subject, task.tgid, started) {
+pub fn permit(subject: Subject, tgid: u32) -> bool {
+    let permitted = limits::permit(subject, tgid, now());
+    if !permitted {
         count(match subject {
             Subject::Origin => Counter::OriginsUnsampled,
             Subject::Use => Counter::UsesUnsampled,
         });
-        return 0;
     }
+    permitted
+}
+
+/// Captures the running thread's user stack. Gives its fingerprint, zero when there is none.
+#[inline(always)]
+pub fn capture<S: Stacks>(
+    context: &impl EbpfContext,
+    slot: Capture,
+    task: &Task,
+    accounted: u32,
+) -> u64 {
+    let started = now();
     let Some(scratch) = PATH_SCRATCH.get_ptr_mut(slot as u32) else {
         return 0;
     };

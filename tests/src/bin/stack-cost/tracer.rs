@@ -97,7 +97,9 @@ impl Tracer {
     pub fn used(&self) -> anyhow::Result<Used> {
         let mut used = Used::default();
         for thread in threads(self.child.id())? {
-            if fs::read_to_string(thread.join("comm"))?.trim() == PATHS_THREAD {
+            // One that has ended since is another.
+            let name = fs::read_to_string(thread.join("comm")).unwrap_or_default();
+            if name.trim() == PATHS_THREAD {
                 used.thread += run_time(&thread)?;
             }
         }
@@ -152,7 +154,8 @@ impl Tracer {
     /// The process id of the reader, once there is one.
     fn reader(&self) -> anyhow::Result<Option<u32>> {
         for thread in threads(self.child.id())? {
-            let children = fs::read_to_string(thread.join("children"))?;
+            // One that has ended since has no children.
+            let children = fs::read_to_string(thread.join("children")).unwrap_or_default();
             if let Some(child) = children.split_whitespace().next() {
                 return Ok(Some(child.parse()?));
             }

@@ -158,26 +158,32 @@ fn hooks(probe: &Probe) -> String {
                 &format!("refused: {}: {}", refusal.backend, plain(&refusal.reason)),
             );
         }
+        if let Some(caveat) = hook.caveat() {
+            line(&mut page, "", caveat);
+        }
         if hook.backend.is_none() {
             line(&mut page, "", &format!("so {}", hook.job.lost()));
         }
     }
-    let stacks = match probe.copies_stacks() {
-        true => "copied, with the registers (bpf_task_pt_regs)",
-        false => "followed by frame pointers only",
-    };
-    line(&mut page, "stacks", stacks);
-    if !probe.copies_stacks() {
-        line(
+    match probe.no_copies() {
+        None => line(
             &mut page,
-            "",
-            "refused: bpf_task_pt_regs: this kernel has no such helper (5.15 and later do)",
-        );
-        line(
-            &mut page,
-            "",
-            "so code built without frame pointers, as most is, gives paths of a few frames",
-        );
+            "stacks",
+            "copied, with the registers (bpf_task_pt_regs)",
+        ),
+        Some(reason) => {
+            line(&mut page, "stacks", "followed by frame pointers only");
+            line(
+                &mut page,
+                "",
+                &format!("refused: bpf_task_pt_regs: {reason}"),
+            );
+            line(
+                &mut page,
+                "",
+                "so code built without frame pointers, as most is, gives paths of a few frames",
+            );
+        }
     }
     page
 }

@@ -40,6 +40,18 @@ pub struct Hook {
     pub refusals: Vec<Refusal>,
 }
 
+impl Hook {
+    /// What the hook in use may miss.
+    pub fn caveat(&self) -> Option<&'static str> {
+        // The kernel follows a probed function to its return for so many callers only, and counts
+        // the others nowhere that every kernel shows.
+        let follows_returns = |name: &str| name.contains("kretprobe") || name.contains("kprobes");
+        self.backend.filter(|name| follows_returns(name)).map(
+            |_| "which misses calls, uncounted, while a few dozen threads of the host wait in one",
+        )
+    }
+}
+
 /// Why the kernel did not take a hook.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -478,6 +490,25 @@ mod tests {
             "the BPF_PROG_LOAD syscall returned Permission denied (os error 13): R1 invalid mem access 'scalar'"
         );
         assert_eq!(shorten("plain"), "plain");
+    }
+
+    #[test]
+    fn what_follows_a_function_to_its_return_may_miss_some() {
+        let hook = |backend| Hook {
+            job: Job::Use,
+            backend,
+            refusals: Vec::new(),
+        };
+        assert!(hook(Some(ACCEPT[1].name)).caveat().is_some());
+        assert!(hook(Some(USE[2].name)).caveat().is_some());
+        for backend in [
+            Some(ACCEPT[0].name),
+            Some(USE[0].name),
+            Some(USE[1].name),
+            None,
+        ] {
+            assert_eq!(hook(backend).caveat(), None);
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub struct Options {
 struct Settings {
     offsets: tcpleak_ebpf::Offsets,
     log_level: u8,
-    stacks: Stacks,
+    no_copies: Option<&'static str>,
     receive_flags_at: u32,
 }
 
@@ -105,7 +105,7 @@ impl Settings {
             } else {
                 0
             },
-            stacks: stacks(types),
+            no_copies: no_copies(types),
             receive_flags_at: match types.parameters("tcp_recvmsg") {
                 Some(6) => 4,
                 _ => 3,
@@ -114,16 +114,18 @@ impl Settings {
     }
 }
 
-/// Stacks are copied where the kernel tells a program the user registers of a task.
-fn stacks(types: &Btf) -> Stacks {
+/// Why stacks are not copied; none when they are.
+fn no_copies(types: &Btf) -> Option<&'static str> {
     let forced = std::env::var(FORCE).unwrap_or_default();
-    let copied = !forced
+    if forced
         .split(',')
         .any(|word| word == "registers=frame-pointers")
-        && types.parameters("bpf_task_pt_regs").is_some();
-    match copied {
-        true => Stacks::Copied,
-        false => Stacks::Walked,
+    {
+        return Some("left out, as TCPLEAK_FORCE_BACKEND asks for");
+    }
+    match types.parameters("bpf_task_pt_regs") {
+        Some(_) => None,
+        None => Some("this kernel has no such helper (5.15 and later do)"),
     }
 }
 
@@ -142,6 +144,7 @@ pub struct Probe {
     sweep: losses::Sweep,
     captures_per_second: u32,
     stacks: Stacks,
+    no_copies: Option<&'static str>,
     uses_traced: bool,
 }
 
@@ -161,7 +164,11 @@ impl Probe {
             .verbose
             .then(|| reading_log(&mut ebpf))
             .transpose()?;
-        let mut hooks = hooks::Attacher::new(&mut ebpf, settings.stacks)?;
+        let stacks = match settings.no_copies {
+            None => Stacks::Copied,
+            Some(_) => Stacks::Walked,
+        };
+        let mut hooks = hooks::Attacher::new(&mut ebpf, stacks)?;
         hooks.attach_survey()?;
         let mut captures = None;
         if options.trace {
@@ -183,14 +190,15 @@ impl Probe {
             namespaces: namespaces::Namespaces::default(),
             sweep: losses::Sweep::default(),
             captures_per_second: options.captures,
-            stacks: settings.stacks,
+            stacks,
+            no_copies: settings.no_copies,
             uses_traced: options.trace,
         })
     }
 
-    /// Whether stacks are copied; else they are followed by frame pointers.
-    pub fn copies_stacks(&self) -> bool {
-        self.stacks == Stacks::Copied
+    /// Why stacks are followed by frame pointers instead of copied; none when they are copied.
+    pub fn no_copies(&self) -> Option<&'static str> {
+        self.no_copies
     }
 
     /// Which hook does each job, and why the better ones do not.

@@ -21,13 +21,16 @@ fn watch(program: &Compiled) -> Value {
     let mut client = program.start(&[&server.address(), "3"]);
     let mut tracer = Tracer::of(&client);
     client.tell();
-    for _ in 0..3 {
-        server
-            .accept()
+    // The ends of the connections must not come together with the answers.
+    let connections = [(); 3].map(|()| {
+        let mut connection = server.accept();
+        connection
             .write_all(b"not a page")
             .expect("the client is there");
-    }
+        connection
+    });
     let told = client.facts();
+    drop(connections);
     assert_eq!(told.one::<u32>("failures"), 3, "each page panics");
     tracer.wait_for_titled_leak_of(3)
 }

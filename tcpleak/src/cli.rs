@@ -87,8 +87,9 @@ pub struct Watch {
     /// offers nothing cheaper. It slows every system call of the host a little.
     #[arg(long)]
     pub accept_stacks: bool,
-    /// Most CPU time that tracing may cost, kernel side included, as a part of one core (1%, 0.5%).
-    /// What had to be left out to keep to it is counted and shown.
+    /// Most CPU time that code paths and surveys may cost, kernel side included, as a part of one core
+    /// (1%, 0.5%). What is left out to keep to it is counted and shown. Following that connections
+    /// open and end is never left out.
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent)]
     pub budget: f64,
     /// Most code paths that are captured of one process in a second, over time.

@@ -74,6 +74,8 @@ pub struct Governor {
     allowance: Allowance,
     /// Part of one CPU that was used lately.
     used: Option<f64>,
+    /// Of this, what following connections took.
+    lifecycle: f64,
     too_much: bool,
     resume_at: Duration,
     pause: Duration,
@@ -90,6 +92,7 @@ impl Governor {
                 trace_uses: true,
             },
             used: None,
+            lifecycle: 0.0,
             too_much: false,
             resume_at: Duration::ZERO,
             pause: LEAST_PAUSE,
@@ -104,6 +107,14 @@ impl Governor {
     /// Part of one CPU that everything together used lately; none before the first second is over.
     pub fn used(&self) -> Option<f64> {
         self.used
+    }
+
+    /// Part of one CPU that was used lately, when that is notably more than the budget and what may not
+    /// be given up is to blame.
+    pub fn over_budget(&self) -> Option<f64> {
+        let notable = self.budget * 1.5;
+        self.used
+            .filter(|used| *used > notable && self.lifecycle > self.budget)
     }
 
     /// How long to wait between two surveys that cost so much.
@@ -127,6 +138,7 @@ impl Governor {
         self.last = Some(costs);
         let spent = Spent::between(&last, &costs, span);
         self.used = Some(spent.total());
+        self.lifecycle = spent.lifecycle;
         self.decide_on_uses(&spent, costs.at);
         self.decide_on_captures(&spent);
         self.allowance
@@ -320,6 +332,23 @@ mod tests {
         let mut governor = Governor::new(0.0001);
         let allowance = host.run(&mut governor, 10);
         assert_eq!(allowance.captures_per_second, LEAST_RATE);
+    }
+
+    #[test]
+    fn connections_that_cost_more_than_the_budget_are_followed_and_told_of() {
+        let mut host = Host::quiet();
+        let mut governor = Governor::new(0.01);
+        host.run(&mut governor, 2);
+        assert_eq!(governor.over_budget(), None);
+        for _ in 0..2 {
+            host.costs.lifecycle.runs += 200_000;
+            host.costs.lifecycle.timed_runs += 200_000 / 64;
+            host.costs.lifecycle.timed += Duration::from_nanos(400) * (200_000 / 64);
+            host.run(&mut governor, 0);
+        }
+        let used = governor.over_budget().unwrap();
+        assert!((0.08..0.1).contains(&used), "{used}");
+        assert_eq!(governor.allowance().captures_per_second, LEAST_RATE);
     }
 
     #[test]

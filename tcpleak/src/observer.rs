@@ -194,7 +194,17 @@ impl Observer {
             "Reads and writes are not traced for now: there are so many that looking at each would cost more than --budget. The last use of connections may be an earlier one."
                 .to_owned()
         });
-        slowed_down.into_iter().chain(untraced).collect()
+        let over = self.governor.over_budget().map(|used| {
+            format!(
+                "Tracing uses {:.1} % of one core, more than --budget: connections open and end so often that just following them costs as much, and that is never given up.",
+                used * 100.0
+            )
+        });
+        slowed_down
+            .into_iter()
+            .chain(untraced)
+            .chain(over)
+            .collect()
     }
 }
 

@@ -1,7 +1,5 @@
 //! Stacks and files that were made to do harm.
 
-use std::time::{Duration, Instant};
-
 use super::{
     super::{AddressSpace, End, Image, Registers, Unwound},
     layouts::{CHAIN, section},
@@ -188,26 +186,4 @@ fn packed_unwind_information_that_promises_too_much_is_not_unpacked() {
     bytes[start + 8..start + 16].copy_from_slice(&(65_u64 << 20).to_le_bytes());
     let image = Image::parse(bytes.into()).unwrap();
     assert_eq!(image.number_of_tables() + 1, whole.number_of_tables());
-}
-
-#[test]
-#[ignore = "it measures, and proves nothing"]
-fn how_long_a_walk_takes() {
-    for options in ["-fomit-frame-pointer", "-Wl,--no-eh-frame-hdr"] {
-        let fixture = fixture(&[("chain.c", CHAIN)]);
-        build(&fixture, &format!("gcc -O2 {options} chain.c -o chain"));
-        let (program, stopped) = Program::stopped(&fixture, "chain");
-        let start = Instant::now();
-        let mut space = program.address_space(&stopped.mappings);
-        let mapped = start.elapsed();
-        let mut unwind = || space.unwind(stopped.registers, &stopped.stack).frames.len();
-        let start = Instant::now();
-        let frames = unwind();
-        let cold = start.elapsed();
-        let start = Instant::now();
-        let rounds = 100_000;
-        (0..rounds).for_each(|_| assert_eq!(unwind(), frames));
-        let warm: Duration = start.elapsed() / rounds;
-        println!("{options}: {frames} frames: mapped {mapped:?}, cold {cold:?}, warm {warm:?}");
-    }
 }

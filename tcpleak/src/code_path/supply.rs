@@ -275,17 +275,19 @@ impl Supply {
         }
         let known_files = known.beside.as_ref().map(Beside::try_clone).transpose()?;
         let beside = match known_files {
-            Some(beside) => beside,
+            Some(beside) => {
+                self.give_beside(number, &beside)?;
+                beside
+            }
             None => self.find_beside(number, &wanted, located, process)?,
         };
-        self.give_beside(number, &beside)?;
         if let Some(known) = self.files.get_mut(&identity) {
             known.beside = Some(beside);
         }
         Ok(())
     }
 
-    /// Looks for what lies beside a file. The reader says whether it belongs to it.
+    /// Looks for what lies beside a file, and gives it: the reader says whether it belongs to it.
     fn find_beside(
         &mut self,
         number: u32,
@@ -309,13 +311,19 @@ impl Supply {
         }
         beside.alternate = debug_files::by_build_id(alternate.as_deref())
             .find_map(|candidate| candidate.open(process.pid).ok());
+        self.give_alternate(number, &beside)?;
         Ok(beside)
     }
 
+    /// Gives what was found for an earlier reader.
     fn give_beside(&mut self, number: u32, beside: &Beside) -> io::Result<()> {
         if let Some(file) = &beside.debug {
             self.ask(&Request::DebugFile(number), Some(file.as_fd()))?;
         }
+        self.give_alternate(number, beside)
+    }
+
+    fn give_alternate(&mut self, number: u32, beside: &Beside) -> io::Result<()> {
         if let Some(file) = &beside.alternate {
             self.ask(&Request::AlternateFile(number), Some(file.as_fd()))?;
         }

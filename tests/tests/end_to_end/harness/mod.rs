@@ -31,7 +31,7 @@ pub use own_root::{Part, start_in_own_root};
 pub use program::{Nginx, Program};
 pub use reports::{
     assert_complete, assert_own_functions, assert_passes_in_order, assert_passes_through,
-    functions, groups, has_qualifier, is_named, leaks, passes_through, title,
+    assert_runs_in, functions, groups, has_qualifier, is_named, leaks, passes_through, title,
 };
 pub use server::{Server, answer_http_request, read_http_request, reset};
 pub use tcpleak::{Ended, Tracer, command, finish, run};

@@ -91,6 +91,15 @@ pub fn title(group: &Value) -> &str {
     group["title"]["function"].as_str().unwrap_or_default()
 }
 
+/// Fails unless several frames of a code path lie in an interpreter.
+#[track_caller]
+pub fn assert_runs_in(path: &Value, interpreter: &std::path::Path) {
+    let interpreter = std::fs::canonicalize(interpreter).expect("it was just started");
+    let frames = path["frames"].as_array().into_iter().flatten();
+    let frames = frames.filter(|frame| frame["module"].as_str() == interpreter.to_str());
+    assert!(frames.count() > 5, "{path:#}");
+}
+
 /// Whether a group has a qualifier.
 pub fn has_qualifier(group: &Value, qualifier: &str) -> bool {
     let qualifiers = group["qualifiers"]

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 /// One look at every TCP socket of the host.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// When it was taken.
+    /// When it was complete: what it says of each socket was true some time before.
     pub taken_at: Duration,
     /// The sockets that matter, once for each holder.
     pub sightings: Vec<Sighting>,
@@ -88,11 +88,11 @@ pub struct Socket {
     pub snd_una: u32,
     /// What is left of the receive window, in bytes.
     pub receive_window: u32,
-    /// Time since a segment with an acknowledgement last arrived.
+    /// Time since a segment with an acknowledgement last arrived, at least.
     pub since_ack: Duration,
-    /// Time since data last arrived.
+    /// Time since data last arrived, at least.
     pub since_data: Duration,
-    /// Time since data was last sent.
+    /// Time since data was last sent, at least.
     pub since_sent: Duration,
     /// When a packet or a timer last had the kernel look at the connection.
     pub last_event_at: Duration,

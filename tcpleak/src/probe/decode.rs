@@ -75,9 +75,9 @@ fn socket(socket: &wire::Socket, tick: Duration) -> Option<Socket> {
         write_seq: socket.write_seq,
         snd_una: socket.snd_una,
         receive_window: socket.receive_window,
-        since_ack: tick.saturating_mul(socket.last_ack_jiffies),
-        since_data: tick.saturating_mul(socket.last_data_jiffies),
-        since_sent: tick.saturating_mul(socket.last_sent_jiffies),
+        since_ack: at_least(socket.last_ack_jiffies, tick),
+        since_data: at_least(socket.last_data_jiffies, tick),
+        since_sent: at_least(socket.last_sent_jiffies, tick),
         last_event_at: Duration::from_nanos(socket.last_event_at),
         accept_queue: socket.accept_queue,
         backlog: socket.backlog,
@@ -86,6 +86,12 @@ fn socket(socket: &wire::Socket, tick: Duration) -> Option<Socket> {
         has_owner: socket.has_socket != 0,
         has_file: socket.has_file != 0,
     })
+}
+
+/// Between two moments that are so many ticks apart lies at least one tick less: the first may have
+/// been at the end of its tick.
+fn at_least(ticks: u32, tick: Duration) -> Duration {
+    tick.saturating_mul(ticks.saturating_sub(1))
 }
 
 fn connection(record: &wire::Connection) -> Option<Record> {
@@ -203,6 +209,14 @@ mod tests {
             panic!("it is a copied stack");
         };
         assert_eq!(bytes, [0; 16]);
+    }
+
+    #[test]
+    fn ticks_never_tell_of_more_time_than_has_passed() {
+        let tick = Duration::from_millis(4);
+        assert_eq!(at_least(0, tick), Duration::ZERO);
+        assert_eq!(at_least(1, tick), Duration::ZERO);
+        assert_eq!(at_least(420, tick), Duration::from_millis(1676));
     }
 
     #[test]

@@ -213,19 +213,19 @@ impl Probe {
 
     /// Reads every TCP socket of the host.
     pub fn survey(&mut self) -> Result<Survey, ProbeError> {
-        let taken_at = read_clock(ClockId::Monotonic);
+        let begun_at = read_clock(ClockId::Monotonic);
         let losses = losses::read(&self.ebpf);
-        self.sweep.begin(&mut self.ebpf, &losses, taken_at);
+        self.sweep.begin(&mut self.ebpf, &losses, begun_at);
         let mut sightings = Vec::new();
         iterate::holders(&mut self.ebpf, |record| {
             sightings.extend(decode::sighting(record, self.tick));
         })?;
-        let counts = self.namespaces.survey(&mut self.ebpf, taken_at, |record| {
+        let counts = self.namespaces.survey(&mut self.ebpf, begun_at, |record| {
             sightings.extend(decode::sighting(record, self.tick));
         })?;
         self.sweep.end(&mut self.ebpf);
         Ok(Survey {
-            taken_at,
+            taken_at: read_clock(ClockId::Monotonic),
             sightings,
             counts,
             losses,

@@ -5,6 +5,7 @@
 
 mod captures;
 mod decode;
+mod force;
 mod hooks;
 mod iterate;
 mod losses;
@@ -28,6 +29,7 @@ pub use self::{
     hooks::{Hook, Job, Refusal},
 };
 use crate::{btf::Btf, code_path::CodeLayout, governor::Costs, survey::Survey};
+use force::Forced;
 use hooks::Stacks;
 
 /// The kernel programs, compiled for this machine's register layout.
@@ -65,6 +67,9 @@ pub enum ProbeError {
         /// The kernel's own words.
         reason: String,
     },
+    /// A backend is asked for that there is not.
+    #[error("{0}")]
+    Forced(String),
     /// A survey could not be read.
     #[error("a survey could not be read: {0}")]
     Survey(#[from] std::io::Error),
@@ -92,12 +97,12 @@ pub struct Options {
 struct Settings {
     offsets: tcpleak_ebpf::Offsets,
     log_level: u8,
-    no_copies: Option<&'static str>,
+    no_copies: Option<String>,
     receive_flags_at: u32,
 }
 
 impl Settings {
-    fn of(types: &Btf, options: Options) -> Result<Self, ProbeError> {
+    fn of(types: &Btf, forced: &Forced, options: Options) -> Result<Self, ProbeError> {
         Ok(Self {
             offsets: offsets::resolve(types)?,
             log_level: if options.verbose {
@@ -105,7 +110,7 @@ impl Settings {
             } else {
                 0
             },
-            no_copies: no_copies(types),
+            no_copies: no_copies(types, forced),
             receive_flags_at: match types.parameters("tcp_recvmsg") {
                 Some(6) => 4,
                 _ => 3,
@@ -115,22 +120,11 @@ impl Settings {
 }
 
 /// Why stacks are not copied; none when they are.
-fn no_copies(types: &Btf) -> Option<&'static str> {
-    let forced = std::env::var(FORCE).unwrap_or_default();
-    if forced
-        .split(',')
-        .any(|word| word == "registers=frame-pointers")
-    {
-        return Some("left out, as TCPLEAK_FORCE_BACKEND asks for");
-    }
-    match types.parameters("bpf_task_pt_regs") {
-        Some(_) => None,
-        None => Some("this kernel has no such helper (5.15 and later do)"),
-    }
+fn no_copies(types: &Btf, forced: &Forced) -> Option<String> {
+    let missing = || "this kernel has no such helper (5.15 and later do)".to_owned();
+    let helper = types.parameters("bpf_task_pt_regs");
+    (forced.refusal("registers", "helper")).or_else(|| helper.is_none().then(missing))
 }
-
-/// Environment variable by which a test has a fallback used on a kernel that has better.
-const FORCE: &str = "TCPLEAK_FORCE_BACKEND";
 
 /// The loaded programs.
 pub struct Probe {
@@ -144,7 +138,7 @@ pub struct Probe {
     sweep: losses::Sweep,
     captures_per_second: u32,
     stacks: Stacks,
-    no_copies: Option<&'static str>,
+    no_copies: Option<String>,
     uses_traced: bool,
 }
 
@@ -153,7 +147,8 @@ impl Probe {
     pub fn load(options: Options) -> Result<Self, ProbeError> {
         lift_memory_limit();
         let types = offsets::kernel_types()?;
-        let settings = Settings::of(&types, options)?;
+        let forced = Forced::from_environment().map_err(ProbeError::Forced)?;
+        let settings = Settings::of(&types, &forced, options)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &settings.offsets, true)
             .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
@@ -197,8 +192,8 @@ impl Probe {
     }
 
     /// Why stacks are followed by frame pointers instead of copied; none when they are copied.
-    pub fn no_copies(&self) -> Option<&'static str> {
-        self.no_copies
+    pub fn no_copies(&self) -> Option<&str> {
+        self.no_copies.as_deref()
     }
 
     /// Which hook does each job, and why the better ones do not.

@@ -7,6 +7,7 @@ mod ebpf;
 mod package;
 mod process;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;

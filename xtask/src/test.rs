@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the pure tests, and the end-to-end ones on the running kernel.
+//! `cargo xtask test`: the pure tests, and the end-to-end ones on the running kernel, or on others.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::process;
+use crate::vm;
 use crate::workspace::Workspace;
 
 /// The package of the end-to-end tests and of the leaking programs that they watch.
@@ -14,6 +15,8 @@ pub const END_TO_END: &str = "tcpleak-tests";
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    machines: vm::Options,
     /// Passed to the test programs, such as a part of a test's name
     #[arg(
         trailing_var_arg = true,
@@ -25,6 +28,9 @@ pub struct Arguments {
 
 /// Runs everything; fails where programs may not be loaded into the kernel.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    if arguments.machines.are_given() {
+        return vm::run(workspace, &arguments.machines, &arguments.harness);
+    }
     process::run(
         workspace
             .cargo()

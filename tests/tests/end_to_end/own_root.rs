@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tcpleak_tests::IN_OWN_ROOT;
 
 use crate::harness::{
     Compiled, Part, Server, Tracer, assert_complete, assert_own_functions, assert_passes_in_order,
@@ -19,7 +20,8 @@ const OWN: [&str; 4] = ["open_connection", "fetch_page", "crawl", "main"];
 /// Where the program lies in its root. The host has another program there.
 const PROGRAM: &str = "/usr/bin/env";
 
-/// Where the C library and the loader lie in the root. The host has nothing there.
+/// Where the C library and the loader lie in the root, as `IN_OWN_ROOT` has it. The host has nothing
+/// there.
 const LIBC: &str = "/only/here/libc.so.6";
 const LOADER: &str = "/only/here/loader";
 
@@ -44,14 +46,6 @@ fn watch(parts: &[Part<'_>]) -> Value {
     });
     assert_eq!(leak["process"]["exe"], PROGRAM);
     leak
-}
-
-/// The program, for a root that has its C library in another place than the host.
-fn dynamic(flags: &[&str]) -> Compiled {
-    let loader = format!("-Wl,--dynamic-linker={LOADER}");
-    let mut all = vec!["-Wl,-rpath,/only/here", &loader];
-    all.extend(flags);
-    Compiled::c("forgets", &all)
 }
 
 /// The host's C library and loader.
@@ -81,7 +75,7 @@ fn a_static_program_in_its_own_root_is_named_and_not_the_hosts_file_of_that_path
 
 #[test]
 fn a_program_whose_libraries_are_in_its_own_root_only_is_named_to_its_root() {
-    let program = dynamic(&["-g"]);
+    let program = Compiled::c("forgets", IN_OWN_ROOT);
     let [libc, loader] = libraries();
     let leak = watch(&[
         Part::Copy(program.path(), PROGRAM),

@@ -1,23 +1,18 @@
 //! Programs that are compiled for the tests, with the flags that a story is about: those in
-//! `tests/fixtures`. The ones in `src/bin` are built by cargo, with frame pointers.
+//! `tests/fixtures`, listed in `tests/src/lib.rs`.
 
 use std::{
-    collections::HashMap,
     env,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{self, Command},
-    sync::{
-        Arc, LazyLock, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{LazyLock, OnceLock},
 };
 
-use super::{Fixture, installed, repository};
+use tcpleak_tests::{BUILDS, Build, Language};
 
-/// What every C and C++ program is built with: as releases are, and never with frame pointers.
-const RELEASE: [&str; 5] = ["-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror"];
+use super::{Fixture, installed, repository};
 
 /// A program or library, compiled.
 #[derive(Clone, Debug)]
@@ -28,65 +23,45 @@ pub struct Compiled {
 
 impl Compiled {
     /// A C program: `tests/fixtures/c/NAME.c`.
+    #[track_caller]
     pub fn c(name: &str, flags: &[&str]) -> Self {
-        let mut gcc = Command::new(installed("gcc", "gcc"));
-        gcc.args(RELEASE).args(flags);
-        Self::build(gcc, &format!("c/{name}.c"))
+        Self::build(Language::C, name, flags)
     }
 
     /// A C program whose C library is musl.
+    #[track_caller]
     pub fn c_with_musl(name: &str, flags: &[&str]) -> Self {
-        let mut gcc = Command::new(installed("musl-gcc", "musl-tools"));
-        gcc.args(RELEASE).args(flags);
-        Self::build(gcc, &format!("c/{name}.c"))
+        Self::build(Language::CWithMusl, name, flags)
     }
 
     /// A C++ program: `tests/fixtures/cpp/NAME.cpp`.
+    #[track_caller]
     pub fn cpp(name: &str, flags: &[&str]) -> Self {
-        let mut gcc = Command::new(installed("g++", "g++"));
-        gcc.arg("-std=c++17").args(RELEASE).args(flags);
-        Self::build(gcc, &format!("cpp/{name}.cpp"))
+        Self::build(Language::Cpp, name, flags)
     }
 
     /// A Rust program: `tests/fixtures/rust/NAME.rs`.
+    #[track_caller]
     pub fn rust(name: &str, flags: &[&str]) -> Self {
-        let mut rustc = Command::new(rustc());
-        rustc.args(["--edition=2024", "-Copt-level=3"]);
-        rustc.arg("-Cforce-frame-pointers=no").args(flags);
-        Self::build(rustc, &format!("rust/{name}.rs"))
+        Self::build(Language::Rust, name, flags)
     }
 
     /// A Go program: `tests/fixtures/go/NAME.go`, in pure Go.
+    #[track_caller]
     pub fn go(name: &str, flags: &[&str]) -> Self {
-        let mut go = Command::new(installed("go", "golang-go"));
-        go.arg("build").args(flags);
-        go.env("CGO_ENABLED", "0").env("GO111MODULE", "off");
-        go.env("GOFLAGS", "").env("GOPATH", scratch().join("go"));
-        go.env("GOCACHE", scratch().join("go-cache"));
-        Self::build(go, &format!("go/{name}.go"))
+        Self::build(Language::Go, name, flags)
     }
 
-    /// Compiles a source file, once in a run of the tests, whoever asks for it.
-    fn build(mut compiler: Command, source: &str) -> Self {
-        type Builds = HashMap<String, Arc<OnceLock<Compiled>>>;
-        static BUILDS: LazyLock<Mutex<Builds>> = LazyLock::new(Mutex::default);
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-
-        let key = format!("{compiler:?} {source}");
-        let mut builds = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
-        let build = Arc::clone(builds.entry(key).or_default());
-        // Other programs are compiled meanwhile.
-        drop(builds);
-        let compile = || {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let directory = run_directory().join(number.to_string());
-            fs::create_dir(&directory).expect("the build directory can be written to");
-            let source = repository().join("tests/fixtures").join(source);
-            let path = directory.join(source.file_stem().expect("a source file has a name"));
-            output_of(compiler.arg("-o").arg(&path).arg(&source));
-            Self { path, source }
+    #[track_caller]
+    fn build(language: Language, name: &str, flags: &[&str]) -> Self {
+        let build = Build::listed(language, name, flags).unwrap_or_else(|error| panic!("{error}"));
+        let path = match env::var_os("TCPLEAK_COMPILED") {
+            Some(store) => build.place(Path::new(&store)),
+            None => compile_once(build),
         };
-        build.get_or_init(compile).clone()
+        assert!(path.is_file(), "there is no {}", path.display());
+        let source = repository().join("tests/fixtures").join(build.source());
+        Self { path, source }
     }
 
     /// The compiled file.
@@ -156,6 +131,17 @@ impl Compiled {
     }
 }
 
+/// Compiles a program, once in a run of the tests, whoever asks for it.
+fn compile_once(build: &'static Build) -> PathBuf {
+    static DONE: [OnceLock<()>; BUILDS.len()] = [const { OnceLock::new() }; BUILDS.len()];
+    let number = BUILDS.iter().position(|other| other == build);
+    DONE[number.expect("a build that is listed has a number")].get_or_init(|| {
+        let compiled = build.compile(run_directory(), scratch());
+        compiled.unwrap_or_else(|error| panic!("{error:#}"));
+    });
+    build.place(run_directory())
+}
+
 /// Runs a command to its end and returns what it wrote to standard output; fails unless the command
 /// succeeds.
 #[track_caller]
@@ -165,15 +151,6 @@ pub fn output_of(command: &mut Command) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed: {errors}");
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// The compiler that belongs to the cargo that runs the tests; others may be too old.
-fn rustc() -> PathBuf {
-    let beside_cargo = |cargo| PathBuf::from(cargo).with_file_name("rustc");
-    let found = env::var_os("RUSTC").map(PathBuf::from);
-    found
-        .or_else(|| env::var_os("CARGO").map(beside_cargo))
-        .unwrap_or_else(|| "rustc".into())
 }
 
 /// A directory that the build leaves to the tests.

@@ -81,19 +81,10 @@ fn profile_directory() -> PathBuf {
         .to_path_buf()
 }
 
-/// A program of the distribution. Those of Debian go before others of the same name.
+/// A program of the distribution.
 pub fn installed(program: &str, package: &str) -> PathBuf {
     require_root();
-    let path = env::var_os("PATH").unwrap_or_default();
-    let debian = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
-    let found = debian
-        .into_iter()
-        .chain(env::split_paths(&path))
-        .map(|directory| directory.join(program));
-    found
-        .into_iter()
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("this test runs the real {program}: apt-get install {package}"))
+    tcpleak_tests::installed(program, package).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Fails unless the test may load kernel programs. No test comes far without one of the programs

@@ -1,0 +1,216 @@
+//! The programs that the tests compile from `tests/fixtures`, with the flags that a story is about.
+//! The ones in `src/bin` are built by cargo, with frame pointers.
+//!
+//! All are listed here, so that they can be compiled in one place and run in another: a virtual
+//! machine has no compilers.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+/// What a program is written in, and what compiles it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// C by gcc.
+    C,
+    /// C by gcc, with the C library musl.
+    CWithMusl,
+    /// C++ by g++.
+    Cpp,
+    /// Rust by the rustc of the cargo that runs.
+    Rust,
+    /// Pure Go.
+    Go,
+}
+
+/// A program or library, and how it is compiled.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Build {
+    language: Language,
+    name: &'static str,
+    flags: &'static [&'static str],
+}
+
+/// Everything that the tests compile.
+pub const BUILDS: &[Build] = &[
+    c("asks", &["-g"]),
+    c("calls_back", &["-g", "-Wl,-z,now"]),
+    c("first_plugin", &["-g", "-shared", "-fPIC"]),
+    c("first_plugin", &["-s", "-shared", "-fPIC"]),
+    c("forgets", &[]),
+    c("forgets", &["-g"]),
+    c("forgets", &["-g", "-no-pie", "-fno-pie"]),
+    c("forgets", &["-g", "-static"]),
+    c("forgets", &["-g", "-static-pie"]),
+    c("forgets", &["-no-pie", "-fno-pie"]),
+    c("forgets", &["-s"]),
+    c("forgets", &["-static"]),
+    c("forgets", &["-static", "-s"]),
+    c("forgets", IN_OWN_ROOT),
+    c("handlers", &["-g", "-pthread"]),
+    c("handles_signal", &["-g"]),
+    c("handles_signal", &["-s"]),
+    c("library", &["-g", "-shared", "-fPIC"]),
+    c("loads_plugins", &[]),
+    c("loads_plugins", &["-g"]),
+    c("makes_code", &["-g"]),
+    c("replaces_itself", &["-g"]),
+    c("second_plugin", &["-g", "-shared", "-fPIC"]),
+    of(Language::CWithMusl, "forgets", &["-static"]),
+    of(Language::Cpp, "forgets", &[]),
+    of(Language::Cpp, "forgets", &["-g"]),
+    of(Language::Rust, "forgets", &["-Cdebuginfo=line-tables-only"]),
+    of(Language::Rust, "forgets", &["-Cdebuginfo=none"]),
+    of(Language::Go, "forgets", &[]),
+    of(
+        Language::Go,
+        "forgets",
+        &["-buildmode=pie", "-ldflags=-s -w"],
+    ),
+    of(Language::Go, "forgets", &["-ldflags=-s -w"]),
+];
+
+/// For a root that has its C library and its loader in another place than the host.
+pub const IN_OWN_ROOT: &[&str] = &[
+    "-g",
+    "-Wl,-rpath,/only/here",
+    "-Wl,--dynamic-linker=/only/here/loader",
+];
+
+/// What every C and C++ program is built with: as releases are, and never with frame pointers.
+const RELEASE: [&str; 5] = ["-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror"];
+
+const fn c(name: &'static str, flags: &'static [&'static str]) -> Build {
+    of(Language::C, name, flags)
+}
+
+const fn of(language: Language, name: &'static str, flags: &'static [&'static str]) -> Build {
+    Build {
+        language,
+        name,
+        flags,
+    }
+}
+
+impl Build {
+    /// The build of this source with these flags; fails when it is not listed.
+    pub fn listed(language: Language, name: &str, flags: &[&str]) -> Result<&'static Self> {
+        let is_it = |build: &&Self| {
+            build.language == language && build.name == name && build.flags == flags
+        };
+        BUILDS.iter().find(is_it).with_context(|| {
+            format!("{language:?} {name} {flags:?} is not among the BUILDS in tests/src/lib.rs")
+        })
+    }
+
+    /// Path of the source file below `tests/fixtures`.
+    pub fn source(&self) -> String {
+        let (directory, suffix) = match self.language {
+            Language::C | Language::CWithMusl => ("c", "c"),
+            Language::Cpp => ("cpp", "cpp"),
+            Language::Rust => ("rust", "rs"),
+            Language::Go => ("go", "go"),
+        };
+        format!("{directory}/{}.{suffix}", self.name)
+    }
+
+    /// Where the compiled file lies in a store.
+    pub fn place(&self, store: &Path) -> PathBuf {
+        let number = BUILDS.iter().position(|build| build == self);
+        let directory = number.map_or_else(String::new, |number| number.to_string());
+        store.join(directory).join(self.name)
+    }
+
+    /// Compiles it into a store, for this machine's architecture. Go keeps its caches in `scratch`.
+    pub fn compile(&self, store: &Path, scratch: &Path) -> Result<()> {
+        let place = self.place(store);
+        let directory = place.parent().context("a place lies in a directory")?;
+        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let mut compiler = self.compiler(scratch)?;
+        compiler.args(self.flags);
+        compiler
+            .arg("-o")
+            .arg(&place)
+            .arg(fixtures.join(self.source()));
+        let output = compiler.output();
+        let output = output.with_context(|| format!("cannot run {compiler:?}"))?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{compiler:?} failed: {errors}");
+        Ok(())
+    }
+
+    fn compiler(&self, scratch: &Path) -> Result<Command> {
+        let mut compiler = Command::new(match self.language {
+            Language::C => installed("gcc", "gcc")?,
+            Language::CWithMusl => installed("musl-gcc", "musl-tools")?,
+            Language::Cpp => installed("g++", "g++")?,
+            Language::Rust => rustc(),
+            Language::Go => installed("go", "golang-go")?,
+        });
+        match self.language {
+            Language::C | Language::CWithMusl => compiler.args(RELEASE),
+            Language::Cpp => compiler.arg("-std=c++17").args(RELEASE),
+            Language::Rust => compiler.args([
+                "--edition=2024",
+                "-Copt-level=3",
+                "-Cforce-frame-pointers=no",
+            ]),
+            Language::Go => compiler
+                .arg("build")
+                .env("CGO_ENABLED", "0")
+                .env("GO111MODULE", "off")
+                .env("GOFLAGS", "")
+                .env("GOPATH", scratch.join("go"))
+                .env("GOCACHE", scratch.join("go-cache")),
+        };
+        Ok(compiler)
+    }
+}
+
+/// The path of a program of the distribution, and where none is installed, an error that names its
+/// package. Those of Debian go before others of the same name.
+pub fn installed(program: &str, package: &str) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let debian = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
+    let found = debian
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file());
+    found.with_context(|| format!("this takes the real {program}: apt-get install {package}"))
+}
+
+/// The compiler that belongs to the cargo that runs the tests; others may be too old.
+fn rustc() -> PathBuf {
+    let beside_cargo = |cargo| PathBuf::from(cargo).with_file_name("rustc");
+    let found = env::var_os("RUSTC").map(PathBuf::from);
+    found
+        .or_else(|| env::var_os("CARGO").map(beside_cargo))
+        .unwrap_or_else(|| "rustc".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_build_has_its_source_and_is_listed_once() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        for (number, build) in BUILDS.iter().enumerate() {
+            assert!(fixtures.join(build.source()).is_file(), "{build:?}");
+            let first = BUILDS.iter().position(|other| other == build);
+            assert_eq!(first, Some(number), "{build:?} is listed twice");
+        }
+    }
+
+    #[test]
+    fn what_is_not_listed_is_not_built() {
+        let error = Build::listed(Language::C, "forgets", &["-O0"]).unwrap_err();
+        assert!(error.to_string().contains("BUILDS"), "{error}");
+    }
+}

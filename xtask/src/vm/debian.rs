@@ -1,0 +1,170 @@
+//! Packages of Debian, fetched and unpacked without root and without installing anything.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Arch;
+use crate::process;
+
+const MIRROR: &str = "http://deb.debian.org";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Some suites of Debian for one architecture, with an index and a cache of their own.
+pub struct Suites {
+    directory: PathBuf,
+    arch: Arch,
+}
+
+/// A package as the index has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Suites {
+    /// Opens them, and brings the index up to date. `sources` are an archive and a suite each, such
+    /// as `debian-security bookworm-security`.
+    pub fn open(directory: PathBuf, arch: Arch, sources: &[&str]) -> Result<Self> {
+        for part in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(directory.join(part))
+                .with_context(|| format!("making {}", directory.display()))?;
+        }
+        let lines = sources.iter().map(|source| {
+            let (archive, suite) = source.split_once(' ').unwrap_or(("debian", source));
+            format!("deb [signed-by={KEYRING}] {MIRROR}/{archive} {suite} main\n")
+        });
+        fs::write(directory.join("sources.list"), lines.collect::<String>())?;
+        // Nothing is installed, so that everything that is needed is seen to be missing.
+        fs::write(directory.join("status"), "")?;
+        let suites = Self { directory, arch };
+        process::output(
+            suites
+                .apt("apt-get")
+                .args(["-q", "update", "--error-on=any"]),
+        )?;
+        Ok(suites)
+    }
+
+    /// These packages and everything that they depend on.
+    pub fn closure(&self, names: &[&str]) -> Result<Vec<Package>> {
+        let mut apt = self.apt("apt-get");
+        apt.args([
+            "-q",
+            "-y",
+            "--no-install-recommends",
+            "--print-uris",
+            "install",
+        ]);
+        let text = process::output(apt.args(names))?;
+        let packages: Vec<Package> = text.lines().filter_map(printed).collect();
+        ensure!(!packages.is_empty(), "apt names no packages for {names:?}");
+        Ok(packages)
+    }
+
+    /// Downloads packages, and returns the files in their order. What was downloaded before is not
+    /// downloaded again.
+    pub fn download(&self, packages: &[Package]) -> Result<Vec<PathBuf>> {
+        let archives = self.directory.join("cache/archives");
+        let missing: Vec<String> = packages
+            .iter()
+            .filter(|package| find(&archives, package).is_none())
+            .map(|package| format!("{}={}", package.name, package.version))
+            .collect();
+        if !missing.is_empty() {
+            let mut apt = self.apt("apt-get");
+            apt.args(["-q", "download"]).args(missing);
+            process::output(apt.current_dir(&archives))?;
+        }
+        let file = |package: &Package| {
+            find(&archives, package).with_context(|| format!("{} is not there", package.name))
+        };
+        packages.iter().map(file).collect()
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut apt = Command::new(program);
+        let inside = |part: &str| self.directory.join(part).display().to_string();
+        let arch = self.arch.debian();
+        for option in [
+            format!("Dir::State={}", inside("state")),
+            format!("Dir::State::status={}", inside("status")),
+            format!("Dir::Cache={}", inside("cache")),
+            format!("Dir::Etc::sourcelist={}", inside("sources.list")),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            format!("APT::Architecture={arch}"),
+            format!("APT::Architectures={arch}"),
+            // The directories are the user's own, not those of apt's own user.
+            "APT::Sandbox::User=root".to_owned(),
+            "Debug::NoLocking=1".to_owned(),
+        ] {
+            apt.arg("-o").arg(option);
+        }
+        apt.env("LC_ALL", "C");
+        apt
+    }
+}
+
+/// A line of `apt-get --print-uris`: `'URI' NAME_VERSION_ARCHITECTURE.deb SIZE HASH`.
+fn printed(line: &str) -> Option<Package> {
+    let file = line.strip_prefix('\'')?.split(' ').nth(1)?;
+    let mut parts = file.strip_suffix(".deb")?.split('_');
+    Some(Package {
+        name: parts.next()?.to_owned(),
+        // In names of files the colon of an epoch is escaped.
+        version: parts.next()?.replace("%3a", ":"),
+    })
+}
+
+fn find(archives: &Path, package: &Package) -> Option<PathBuf> {
+    let start = format!("{}_{}_", package.name, package.version.replace(':', "%3a"));
+    let entries = fs::read_dir(archives).ok()?.flatten();
+    let is_it = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&start) && name.ends_with(".deb")
+    };
+    entries.map(|entry| entry.path()).find(is_it)
+}
+
+/// Unpacks a package into a directory, without its documentation.
+pub fn unpack(package: &Path, directory: &Path) -> Result<()> {
+    let mut unpack = Command::new("dpkg-deb");
+    unpack.arg("--fsys-tarfile").arg(package);
+    let mut contents = unpack
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start dpkg-deb")?;
+    let stream = contents.stdout.take().context("its output is piped")?;
+    let mut tar = Command::new("tar");
+    tar.args(["-x", "--keep-directory-symlink", "--no-same-owner", "-C"]);
+    tar.arg(directory);
+    for left_out in ["doc", "man", "locale", "info", "lintian"] {
+        tar.arg(format!("--exclude=./usr/share/{left_out}"));
+    }
+    let unpacked = tar.stdin(stream).status().context("cannot start tar")?;
+    let contents = contents.wait()?;
+    if !unpacked.success() || !contents.success() {
+        bail!("{} cannot be unpacked", package.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_printed_line_names_a_package_and_its_version() {
+        let line = "'http://deb.debian.org/debian/pool/main/g/x.deb' \
+                    libgcc-s1_1%3a12.2.0-14_amd64.deb 49908 MD5Sum:00";
+        let package = printed(line).unwrap();
+        assert_eq!(package.name, "libgcc-s1");
+        assert_eq!(package.version, "1:12.2.0-14");
+        assert_eq!(printed("Reading package lists..."), None);
+    }
+}

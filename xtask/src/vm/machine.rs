@@ -1,0 +1,154 @@
+//! A virtual machine, by QEMU.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use super::Arch;
+use super::kernels::Kernel;
+
+/// What runs the machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accelerator {
+    /// The processor itself.
+    Kvm,
+    /// QEMU, one after another: ten times slower, and everywhere.
+    Tcg,
+}
+
+impl Accelerator {
+    /// The processor where it can, else QEMU. That the device opens is not enough: there are hosts
+    /// where it does and every boot hangs, and their processors do not say that they can.
+    pub fn best(arch: Arch) -> Self {
+        let says_so = || {
+            let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            let mut words = cpus.split_ascii_whitespace();
+            arch == Arch::Aarch64 || words.any(|word| word == "vmx" || word == "svm")
+        };
+        let opens = || {
+            fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/kvm")
+                .is_ok()
+        };
+        match arch.is_hosts() && says_so() && opens() {
+            true => Self::Kvm,
+            false => Self::Tcg,
+        }
+    }
+
+    /// QEMU's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// A machine that runs.
+pub struct Machine {
+    child: Child,
+    started: Instant,
+    results: PathBuf,
+    console: PathBuf,
+}
+
+/// How long the suites of one machine may take.
+const PATIENCE: Duration = Duration::from_secs(40 * 60);
+/// How long the kernel may take to come to them.
+const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+
+impl Machine {
+    /// Starts one. What it writes to its two serial ports goes into files in `directory`.
+    pub fn start(
+        kernel: &Kernel,
+        initramfs: &Path,
+        accelerator: Accelerator,
+        directory: &Path,
+    ) -> Result<Self> {
+        let results = directory.join("results.log");
+        let console = directory.join("console.log");
+        for file in [&results, &console] {
+            fs::write(file, "").with_context(|| format!("writing {}", file.display()))?;
+        }
+        // Packed it is in memory twice for a moment; the rest is for the programs.
+        let megabytes = 2 * (fs::metadata(initramfs)?.len() >> 20) + 512;
+        let mut qemu = Command::new(kernel.arch.qemu());
+        qemu.args(["-accel", accelerator.word()]);
+        qemu.args(["-m", &megabytes.to_string()]);
+        qemu.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
+        qemu.args(["-display", "none", "-monitor", "none"]);
+        qemu.args(kernel.arch.machine(accelerator));
+        let port = kernel.arch.ports(&mut qemu, &console, &results);
+        qemu.arg("-kernel").arg(&kernel.image);
+        qemu.arg("-initrd").arg(initramfs);
+        let console_port = kernel.arch.console();
+        qemu.arg("-append").arg(format!(
+            "console={console_port} quiet panic=-1 results={port}"
+        ));
+        qemu.stdin(Stdio::null()).stdout(Stdio::null());
+        let program = kernel.arch.qemu();
+        let child = qemu.spawn();
+        let child = child.with_context(|| {
+            format!("cannot start {program}: install qemu-system-x86, or qemu-system-arm")
+        })?;
+        Ok(Self {
+            child,
+            started: Instant::now(),
+            results,
+            console,
+        })
+    }
+
+    /// Waits for its end, and passes on every line of results as it comes. Gives everything, and
+    /// what was wrong with the machine itself.
+    pub fn watch(mut self, mut line: impl FnMut(&str)) -> Result<(String, Option<String>)> {
+        let mut seen = 0;
+        loop {
+            let over = self.child.try_wait()?.is_some();
+            let text = fs::read(&self.results)?;
+            let text = String::from_utf8_lossy(&text).replace('\r', "");
+            let whole = text.rfind('\n').map_or(0, |end| end + 1);
+            text.get(seen..whole)
+                .unwrap_or_default()
+                .lines()
+                .for_each(&mut line);
+            seen = whole;
+            if over {
+                return Ok((text, None));
+            }
+            let patience = if text.is_empty() {
+                BOOT_PATIENCE
+            } else {
+                PATIENCE
+            };
+            if self.started.elapsed() > patience {
+                return Ok((
+                    text,
+                    Some(format!("it was not done after {} s", patience.as_secs())),
+                ));
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Where its console is written to.
+    pub fn console(&self) -> PathBuf {
+        self.console.clone()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have switched itself off.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -76,9 +76,9 @@ pub fn summarize(tracker: &Tracker, cases: &[Case<'_>]) -> report::Evidence {
                 window_bytes: u64::from(*window_bytes),
             }
         }
-        Evidence::Pooled { used, closed } => report::Evidence::Pooled {
-            siblings_used: *used,
-            siblings_closed: *closed,
+        Evidence::Pooled { reused, evicted } => report::Evidence::Pooled {
+            siblings_reused: *reused,
+            siblings_evicted: *evicted,
         },
         Evidence::EofIgnored { since } => report::Evidence::EofIgnored {
             eof_read_s: since.as_secs_f64(),

@@ -2,7 +2,9 @@
 //! them have lost their peer over time.
 //!
 //! An idle connection whose peer has gone looks the same in a pool and in a leak. What tells them
-//! apart is the family: a pool uses and closes its connections and does not grow.
+//! apart is the family: a pool uses its connections again and again, finds out which have lost their
+//! peer and closes those, and does not grow. That siblings are used once and closed proves no pool:
+//! beside the path that forgets a connection there is, as a rule, one that does not.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -31,10 +33,10 @@ pub struct FamilyKey {
 /// What siblings did.
 #[derive(Debug, Default)]
 pub struct Family {
-    /// Times a survey found one of them used since the survey before.
-    pub used: u64,
-    /// How many of them were closed between surveys.
-    pub closed: u64,
+    /// Times a survey found one of them used again.
+    pub reused: u64,
+    /// How many of them were closed after they had been idle without a peer.
+    pub evicted: u64,
     active_at: Option<Duration>,
     gone: u64,
     counts: Vec<u64>,
@@ -52,17 +54,17 @@ impl Families {
         self.0.get(key)
     }
 
-    /// A sibling sent or received data.
-    pub fn used(&mut self, key: &FamilyKey, now: Duration) {
+    /// A sibling was used again.
+    pub fn reused(&mut self, key: &FamilyKey, now: Duration) {
         let family = self.0.entry(key.clone()).or_default();
-        family.used += 1;
+        family.reused += 1;
         family.active_at = Some(now);
     }
 
-    /// A sibling is gone from the survey: it was closed.
-    pub fn closed(&mut self, key: &FamilyKey, now: Duration) {
+    /// A sibling was closed that had been idle without a peer.
+    pub fn evicted(&mut self, key: &FamilyKey, now: Duration) {
         if let Some(family) = self.0.get_mut(key) {
-            family.closed += 1;
+            family.evicted += 1;
             family.active_at = Some(now);
         }
     }
@@ -83,7 +85,7 @@ impl Families {
 }
 
 impl Family {
-    /// Whether siblings were used or closed lately.
+    /// Whether siblings were used again or evicted lately.
     pub fn is_active(&self, now: Duration) -> bool {
         self.active_at
             .is_some_and(|at| now.saturating_sub(at) <= ACTIVE)

@@ -74,8 +74,8 @@ pub enum Evidence {
         window_bytes: u32,
     },
     Pooled {
-        used: u64,
-        closed: u64,
+        reused: u64,
+        evicted: u64,
     },
     EofIgnored {
         since: Duration,
@@ -181,8 +181,8 @@ fn weigh(tracker: &Tracker, connection: &Connection, rules: Rules) -> Evidence {
         && tracker.surveys() > 1
     {
         return Evidence::Pooled {
-            used: family.used,
-            closed: family.closed,
+            reused: family.reused,
+            evicted: family.evicted,
         };
     }
     match connection
@@ -215,12 +215,12 @@ impl Evidence {
 }
 
 /// Whether a verdict that another survey may overturn has stood long enough. A half-close in use shows
-/// itself at the second survey; a pool at the third, because only a process that holds a connection
-/// without a peer has its healthy ones surveyed, and these must be seen twice to be seen moving. What
-/// the first survey of all finds is told at once, unless data was sent lately.
+/// itself at the second survey; a pool at the fourth, because only a process that holds a connection
+/// without a peer has its healthy ones surveyed, and these must be seen three times to be seen used
+/// again. What the first survey of all finds is told at once, unless data was sent lately.
 fn is_settled(tracker: &Tracker, connection: &Connection, verdict: Verdict, rules: Rules) -> bool {
     let needed = match verdict {
-        Verdict::EofUnread => 3,
+        Verdict::EofUnread => 4,
         Verdict::ReaderStuck | Verdict::EofIgnored | Verdict::EofConsumed => 2,
         _ => 0,
     };
@@ -280,11 +280,15 @@ fn end(connection: &Connection) -> End {
     let may_be_shut_down =
         record.is_none_or(|record| record.closed_at.is_some() || record.opened_at.is_none());
     let error = record.map_or(0, |record| record.end_error);
+    // A RST leaves its error until after the end was traced. An error that is gone by then is that of
+    // a time-out: the kernel wakes the program first, and a quick one has fetched it.
+    let was_fetched = record.is_some_and(|record| record.peer_gone_at.is_some());
     match (
         socket.fin_received,
         if error != 0 { error } else { socket.error },
     ) {
         (_, ETIMEDOUT) => End::TimedOut,
+        (false, 0) if was_fetched => End::TimedOut,
         (false, _) => End::Reset,
         (true, 0) if may_be_shut_down => End::ShutDownInOrder,
         (true, _) => End::FinThenReset,

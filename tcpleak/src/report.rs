@@ -349,10 +349,10 @@ pub enum Evidence {
     },
     /// `pooled`
     Pooled {
-        /// Siblings (connections of the same origin) that were used while watching.
-        siblings_used: u64,
-        /// Siblings that were closed while watching.
-        siblings_closed: u64,
+        /// Siblings (connections of the same origin) that were used again while watching.
+        siblings_reused: u64,
+        /// Siblings that were closed while watching, after they had been idle without a peer.
+        siblings_evicted: u64,
     },
     /// `eof-ignored`
     EofIgnored {

@@ -55,6 +55,10 @@ pub struct Connection {
     pub read_at: Option<Duration>,
     /// Survey since which nothing was read.
     pub unread_since: Duration,
+    /// Times between two surveys at which it was put to use, while its peer was there.
+    pub exchanges: u32,
+    /// Whether it lay idle between the latest two surveys, while its peer was there.
+    pub rests: bool,
     /// Where the surveys count it among its siblings.
     pub family: FamilyKey,
     /// Surveys that have found it with its peer gone.
@@ -171,6 +175,8 @@ impl Tracker {
             sent_at: None,
             read_at: None,
             unread_since: now,
+            exchanges: 0,
+            rests: false,
             family: family.clone(),
             times_gone: 0,
             survey: 0,
@@ -192,8 +198,16 @@ impl Tracker {
             connection.unread_since = now;
         }
         // The end of a handshake moves the numbers too, and is no use.
-        if (sent || read) && before.state == State::Established {
-            self.families.used(&family, now);
+        if before.state == State::Established {
+            // One long answer, or one long upload, moves it at many surveys and is one use.
+            if sent && (read || connection.rests) {
+                connection.exchanges += 1;
+                // A pool is the client's: which connections come in again, no server decides.
+                if connection.exchanges > 1 && !family.passive {
+                    self.families.reused(&family, now);
+                }
+            }
+            connection.rests = !sent && !read;
         }
         if seen.socket.peer_gone() {
             connection.gone = match before.peer_gone() {
@@ -215,13 +229,12 @@ impl Tracker {
         let families = &mut self.families;
         self.connections.retain(|_, connection| {
             let present = connection.survey == surveys;
-            // A connect() that failed has closed nothing.
-            let was_open = matches!(
-                connection.socket.state,
-                State::Established | State::CloseWait
-            );
-            if !present && was_open {
-                families.closed(&connection.family, now);
+            // Whoever reads an answer to its end and closes is seen without a peer for a moment too.
+            let was_idle = connection.socket.state == State::CloseWait
+                && connection.socket.unread == 1
+                && connection.times_gone > 1;
+            if !present && was_idle {
+                families.evicted(&connection.family, now);
             }
             present
         });

@@ -454,8 +454,8 @@ pub fn pooled() -> Group {
     group(
         Verdict::Pooled,
         Evidence::Pooled {
-            siblings_used: 31,
-            siblings_closed: 3,
+            siblings_reused: 31,
+            siblings_evicted: 3,
         },
         3,
     )

@@ -93,13 +93,13 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             bytes(*window_bytes),
         ),
         Evidence::Pooled {
-            siblings_used,
-            siblings_closed,
+            siblings_reused,
+            siblings_evicted,
         } => format!(
-            "While tcpleak watched, siblings (connections opened by the same code) were used {} and \
-             {} closed, and their number does not grow.",
-            things(*siblings_used, "time", "times"),
-            count(*siblings_closed),
+            "While tcpleak watched, siblings (connections opened by the same code) were used again {} \
+             and {} closed after their peer had gone, and their number does not grow.",
+            things(*siblings_reused, "time", "times"),
+            count(*siblings_evicted),
         ),
         Evidence::EofIgnored { eof_read_s } => format!(
             "A read returned end of file {} ago (oldest), and the descriptor is still open.",

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long the leak may take to be found.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The doctor is in no hurry to save: it looks for one leak and ends.
 const BUDGET: f64 = 1.0;

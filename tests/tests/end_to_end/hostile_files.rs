@@ -14,19 +14,21 @@ use serde_json::Value;
 
 use crate::harness::{
     Compiled, Ended, Fixture, Server, Tracer, assert_complete, assert_own_functions,
-    passes_through, title,
+    passes_through, patience, title,
 };
 
 /// The own functions of `forgets` on the way to connect(), innermost first.
 const OWN: [&str; 4] = ["open_connection", "fetch_page", "crawl", "main"];
 
 /// A report is late after this. It takes a second or two where nothing is in its way.
-const USUAL_TIME: Duration = Duration::from_secs(10);
+fn usual_time() -> Duration {
+    patience() / 2
+}
 
 /// Waits for a leak of two connections with its code path.
 #[track_caller]
 fn leak_in_usual_time(tracer: &mut Tracer) -> Value {
-    tracer.wait_for_group_within(USUAL_TIME, "a leak with its code path", |group| {
+    tracer.wait_for_group_within(usual_time(), "a leak with its code path", |group| {
         group["leak"] == true && group["count"] == 2 && !title(group).is_empty()
     })
 }
@@ -168,7 +170,7 @@ fn a_mapped_library_that_loses_its_contents_costs_one_code_path_and_not_the_trac
     client.go();
     server.hang_up_on(1);
     let client_pid = serde_json::json!([client.pid()]);
-    let leak = tracer.wait_for_group_within(USUAL_TIME, "the second leak", |group| {
+    let leak = tracer.wait_for_group_within(usual_time(), "the second leak", |group| {
         let another = !passes_through(&group["origin"], "open_with_library");
         group["leak"] == true && group["pids"] == client_pid && (another || group["count"] == 2)
     });
@@ -181,7 +183,7 @@ fn a_mapped_library_that_loses_its_contents_costs_one_code_path_and_not_the_trac
     healthy_server.hang_up_on(2);
     healthy.facts();
     let healthy_pid = serde_json::json!([healthy.pid()]);
-    let leak = tracer.wait_for_group_within(USUAL_TIME, "the healthy program", |group| {
+    let leak = tracer.wait_for_group_within(usual_time(), "the healthy program", |group| {
         group["leak"] == true && group["pids"] == healthy_pid && !title(group).is_empty()
     });
     assert_own_functions(&leak["origin"], &OWN);
@@ -203,7 +205,7 @@ fn a_library_that_had_lost_its_contents_before_leaves_the_callers_of_connect_nam
     client.go();
     server.hang_up_on(1);
 
-    let leak = tracer.wait_for_group_within(USUAL_TIME, "the second leak", |group| {
+    let leak = tracer.wait_for_group_within(usual_time(), "the second leak", |group| {
         group["leak"] == true && passes_through(&group["origin"], "open_without_library")
     });
     assert_eq!(title(&leak), "open_connection");

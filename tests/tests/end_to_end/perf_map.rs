@@ -12,14 +12,16 @@ use serde_json::Value;
 
 use crate::harness::{
     Compiled, Fixture, Server, Tracer, assert_complete, assert_own_functions,
-    assert_passes_in_order, passes_through, title,
+    assert_passes_in_order, passes_through, patience, title,
 };
 
 /// The name that the map gives to the made function.
 const MADE: &str = "handle_request";
 
 /// A report is late after this. It takes a second or two where nothing is in its way.
-const USUAL_TIME: Duration = Duration::from_secs(10);
+fn usual_time() -> Duration {
+    patience() / 2
+}
 
 /// A perf map. It is removed when this value is dropped.
 struct PerfMap {
@@ -63,7 +65,7 @@ fn watch(prefix: &str, plant: impl FnOnce(&PerfMap)) -> Value {
     client.tell();
     server.hang_up_on(1);
     client.facts();
-    let leak = tracer.wait_for_group_within(USUAL_TIME, "a leak with its code path", |group| {
+    let leak = tracer.wait_for_group_within(usual_time(), "a leak with its code path", |group| {
         group["leak"] == true && group["count"] == 1 && !title(group).is_empty()
     });
     // Names or not, the path is followed through the made function by its frame pointer.

@@ -6,16 +6,15 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::{Fixture, Server, Tracer, groups, leaks};
+use crate::harness::{Fixture, Server, Tracer, leaks, patience};
 
 /// Connections in the pool.
 const SIZE: usize = 4;
 
 /// Answers every `ping`, and closes a connection on which nothing happens for a while.
 fn answer(mut connection: TcpStream) {
-    let patience = Some(Duration::from_millis(400));
     connection
-        .set_read_timeout(patience)
+        .set_read_timeout(Some(patience() / 50))
         .expect("a read can have a time limit");
     let mut ping = [0; 4];
     while connection.read_exact(&mut ping).is_ok() && connection.write_all(b"pong").is_ok() {}
@@ -29,17 +28,13 @@ fn a_pool_in_use_whose_idle_connections_the_server_closed_is_not_a_leak() {
     server.serve(answer);
     client.go();
 
-    tracer.watch_for(Duration::from_secs(7));
+    tracer.wait_for_group("a pool", |group| group["verdict"] == "pooled");
+    tracer.watch_for(Duration::from_secs(5));
     client.dismiss();
     let replaced: usize = client.facts().one("replaced");
     assert!(
         replaced >= SIZE - 1,
         "the server closed no idle connection: {replaced} replaced"
-    );
-    let seen: Vec<_> = tracer.reports().iter().flat_map(groups).collect();
-    assert!(
-        seen.iter().any(|group| group["verdict"] == "pooled"),
-        "{seen:#?}"
     );
     for report in tracer.reports() {
         assert_eq!(leaks(report).count(), 0, "{report:#}");

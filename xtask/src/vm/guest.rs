@@ -1,7 +1,7 @@
 //! The file system of the machine: packages of Debian, the programs under test, and their plan.
 
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{BufWriter, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ const PACKAGES: &[&str] = &[
     "curl",
     "iproute2",
     "libc-bin",
+    "libc6-dbg",
     "linux-perf",
     "nginx",
     "nodejs",
@@ -84,6 +85,11 @@ fn fetch(directory: &Path, root: &Path, stamp: &Path, arch: Arch) -> Result<()> 
     for name in DIRECTORIES {
         fs::create_dir_all(root.join(name))?;
     }
+    // Debian's packages leave this one to their scripts.
+    symlink("bash", root.join("usr/bin/sh")).or_else(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Ok(()),
+        _ => Err(error),
+    })?;
     fs::create_dir_all(root.join("etc"))?;
     fs::write(root.join("etc/passwd"), USERS)?;
     fs::write(root.join("etc/group"), GROUPS)?;
@@ -158,6 +164,8 @@ fn environment() -> String {
         "TCPLEAK_BIN=/vm/tcpleak",
         "TCPLEAK_FIXTURES=/vm/fixtures",
         "TCPLEAK_COMPILED=/vm/compiled",
+        // Where every instruction is emulated, all takes ten times as long.
+        "TCPLEAK_TEST_PATIENCE=120",
         "RUST_BACKTRACE=0",
     ]
     .join("\n")

@@ -79,7 +79,7 @@ impl Machine {
             fs::write(file, "").with_context(|| format!("writing {}", file.display()))?;
         }
         // Packed it is in memory twice for a moment; the rest is for the programs.
-        let megabytes = 2 * (fs::metadata(initramfs)?.len() >> 20) + 512;
+        let megabytes = 2 * (fs::metadata(initramfs)?.len() >> 20) + 1024;
         let mut qemu = Command::new(kernel.arch.qemu());
         qemu.args(["-accel", accelerator.word()]);
         qemu.args(["-m", &megabytes.to_string()]);

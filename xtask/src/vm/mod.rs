@@ -161,7 +161,10 @@ fn fetch(cache: &Path, wanted: Wanted) -> Result<Kernel, (String, String)> {
 }
 
 fn suites(harness: &[String]) -> Vec<Suite> {
-    let mut tests = vec!["/vm/end_to_end".to_owned()];
+    // Of one processor, but they mostly wait.
+    let mut tests = ["/vm/end_to_end", "--test-threads=3"]
+        .map(str::to_owned)
+        .to_vec();
     tests.extend_from_slice(harness);
     vec![
         Suite {

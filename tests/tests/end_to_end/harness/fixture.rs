@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, fixture_binary, lines_of};
+use super::{fixture_binary, lines_of, patience};
 
 /// A running program that leaks when it is told to. It ends when this value is dropped.
 pub struct Fixture {
@@ -78,7 +78,7 @@ impl Fixture {
     /// Waits for the facts that it tells when it has done a step.
     #[track_caller]
     pub fn facts(&mut self) -> Facts {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.lines.recv_timeout(patience()) {
             Ok(line) => Facts::from_line(&line),
             Err(error) => panic!("the fixture {} says nothing: {error}", self.child.id()),
         }

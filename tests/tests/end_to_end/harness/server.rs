@@ -9,7 +9,7 @@ use std::{
 
 use rustix::net::sockopt;
 
-use super::PATIENCE;
+use super::patience;
 
 /// A listening socket of the test. Connections are accepted when the story says so; a client does
 /// not wait for that.
@@ -27,7 +27,7 @@ impl Server {
     pub fn start_at(address: &str) -> Self {
         let listener = TcpListener::bind(address)
             .unwrap_or_else(|error| panic!("cannot listen at {address}: {error}"));
-        sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, Some(PATIENCE))
+        sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, Some(patience()))
             .expect("accept() can have a time limit");
         Self { listener }
     }
@@ -54,7 +54,7 @@ impl Server {
     pub fn accept(&self) -> TcpStream {
         match self.listener.accept() {
             Ok((connection, _)) => connection,
-            Err(error) => panic!("no client came within {PATIENCE:?}: {error}"),
+            Err(error) => panic!("no client came within {:?}: {error}", patience()),
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Fixture, PATIENCE, lines_of, tcpleak_binary};
+use super::{Fixture, lines_of, patience, tcpleak_binary};
 
 /// The command tcpleak with these arguments.
 pub fn command(arguments: &[&str]) -> Command {
@@ -59,7 +59,7 @@ fn text_of(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
 #[track_caller]
 fn wait_for_end(child: &mut Child) -> ExitStatus {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < patience() {
         if let Some(status) = child.try_wait().expect("tcpleak is a child of the test") {
             return status;
         }
@@ -68,7 +68,7 @@ fn wait_for_end(child: &mut Child) -> ExitStatus {
     // The message below matters more than an error here.
     let _ = child.kill();
     let _ = child.wait();
-    panic!("tcpleak did not end within {PATIENCE:?}");
+    panic!("tcpleak did not end within {:?}", patience());
 }
 
 /// What a run left.
@@ -145,7 +145,7 @@ impl Tracer {
             errors,
             reports: Vec::new(),
         };
-        if !tracer.receive(Instant::now() + PATIENCE) {
+        if !tracer.receive(Instant::now() + patience()) {
             tracer.fail("there is no first report");
         }
         tracer
@@ -169,7 +169,7 @@ impl Tracer {
     /// Waits for a report in which a group is as wanted, and returns that group.
     #[track_caller]
     pub fn wait_for_group(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.wait_for_group_within(PATIENCE, what, wanted)
+        self.wait_for_group_within(patience(), what, wanted)
     }
 
     /// As [`Self::wait_for_group`], for what takes its time.
@@ -228,7 +228,7 @@ impl Tracer {
     #[track_caller]
     pub fn end(mut self) -> Ended {
         let status = wait_for_end(&mut self.child);
-        self.watch_for(PATIENCE);
+        self.watch_for(patience());
         let code = status
             .code()
             .unwrap_or_else(|| panic!("{status} ended tcpleak"));

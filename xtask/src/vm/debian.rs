@@ -54,15 +54,9 @@ impl Suites {
     /// These packages and everything that they depend on.
     pub fn closure(&self, names: &[&str]) -> Result<Vec<Package>> {
         let mut apt = self.apt("apt-get");
-        apt.args([
-            "-q",
-            "-y",
-            "--no-install-recommends",
-            "--print-uris",
-            "install",
-        ]);
+        apt.args(["-q", "--simulate", "--no-install-recommends", "install"]);
         let text = process::output(apt.args(names))?;
-        let packages: Vec<Package> = text.lines().filter_map(printed).collect();
+        let packages: Vec<Package> = text.lines().filter_map(to_install).collect();
         ensure!(!packages.is_empty(), "apt names no packages for {names:?}");
         Ok(packages)
     }
@@ -110,18 +104,17 @@ impl Suites {
     }
 }
 
-/// A line of `apt-get --print-uris`: `'URI' NAME_VERSION_ARCHITECTURE.deb SIZE HASH`.
-fn printed(line: &str) -> Option<Package> {
-    let file = line.strip_prefix('\'')?.split(' ').nth(1)?;
-    let mut parts = file.strip_suffix(".deb")?.split('_');
+/// A line of what apt would do: `Inst NAME (VERSION SUITE [ARCHITECTURE])`.
+fn to_install(line: &str) -> Option<Package> {
+    let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
     Some(Package {
-        name: parts.next()?.to_owned(),
-        // In names of files the colon of an epoch is escaped.
-        version: parts.next()?.replace("%3a", ":"),
+        name: name.to_owned(),
+        version: rest.split(' ').next()?.to_owned(),
     })
 }
 
 fn find(archives: &Path, package: &Package) -> Option<PathBuf> {
+    // In names of files the colon of an epoch is escaped.
     let start = format!("{}_{}_", package.name, package.version.replace(':', "%3a"));
     let entries = fs::read_dir(archives).ok()?.flatten();
     let is_it = |path: &PathBuf| {
@@ -159,12 +152,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_printed_line_names_a_package_and_its_version() {
-        let line = "'http://deb.debian.org/debian/pool/main/g/x.deb' \
-                    libgcc-s1_1%3a12.2.0-14_amd64.deb 49908 MD5Sum:00";
-        let package = printed(line).unwrap();
+    fn a_line_of_what_apt_would_do_names_a_package_and_its_version() {
+        let line = "Inst libgcc-s1 (1:12.2.0-14 Debian:12.14/oldstable [amd64])";
+        let package = to_install(line).unwrap();
         assert_eq!(package.name, "libgcc-s1");
         assert_eq!(package.version, "1:12.2.0-14");
-        assert_eq!(printed("Reading package lists..."), None);
+        assert_eq!(to_install("Conf libgcc-s1 (1:12.2.0-14)"), None);
+        assert_eq!(to_install("Reading package lists..."), None);
     }
 }

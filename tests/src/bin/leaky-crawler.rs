@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Most visits, should nobody end the crawler: some minutes.
 const MOST_VISITS: usize = 400;
 
-/// How long the site keeps a connection on which nothing happens.
+/// How long the site keeps a connection on which nothing more is asked.
 const KEEP_ALIVE: Duration = Duration::from_millis(200);
 
 fn main() -> io::Result<()> {
@@ -141,7 +141,6 @@ fn publish_site() -> io::Result<SocketAddr> {
 }
 
 fn answer(mut visitor: &TcpStream) -> io::Result<()> {
-    visitor.set_read_timeout(Some(KEEP_ALIVE))?;
     let mut requests = BufReader::new(visitor);
     loop {
         let mut request = String::new();
@@ -163,5 +162,6 @@ fn answer(mut visitor: &TcpStream) -> io::Result<()> {
         let length = body.len();
         let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
         visitor.write_all(response.as_bytes())?;
+        visitor.set_read_timeout(Some(KEEP_ALIVE))?;
     }
 }

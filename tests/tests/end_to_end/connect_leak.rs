@@ -43,7 +43,7 @@ fn the_report_says_who_opened_a_leaked_connection_and_where() {
     client.go();
     server.hang_up_on(3);
 
-    let leak = tracer.wait_for_leak_of(3);
+    let leak = tracer.wait_for_titled_leak_of(3);
     let opener = serde_json::json!({"pid": client.pid(), "tid": client.pid(), "comm": "leaky"});
     assert_eq!(leak["opener"], opener);
     assert_eq!(leak["origin"]["kind"], "connect");

@@ -13,7 +13,7 @@ const BACKENDS: &[(&str, &[&str])] = &[
         &["fexit", "kprobe", "kretprobe", "first-use", "syscalls"],
     ),
     ("use", &["tp_btf", "fexit", "kprobe", "none"]),
-    ("registers", &["helper", "task-stack", "frame-pointers"]),
+    ("registers", &["helper", "frame-pointers"]),
 ];
 
 /// The backends that are asked for.
@@ -38,6 +38,11 @@ impl Forced {
             .map(|word| known(word).ok_or_else(|| format!("{VARIABLE} holds {word:?}: {}", all())))
             .collect::<Result<_, _>>()
             .map(Self)
+    }
+
+    /// Whether a backend is asked for, for this job.
+    pub fn names(&self, job: &str) -> bool {
+        self.0.iter().any(|(name, _)| *name == job)
     }
 
     /// Why a backend may not be used, when another one is asked for.

@@ -30,7 +30,7 @@ pub use self::{
 };
 use crate::{btf::Btf, code_path::CodeLayout, governor::Costs, survey::Survey};
 use force::Forced;
-use hooks::Stacks;
+use hooks::{Attacher, Choice, Stacks};
 
 /// The kernel programs, compiled for this machine's register layout.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TCPLEAK_EBPF_OBJECT_PATH"));
@@ -97,12 +97,11 @@ pub struct Options {
 struct Settings {
     offsets: tcpleak_ebpf::Offsets,
     log_level: u8,
-    no_copies: Option<String>,
     receive_flags_at: u32,
 }
 
 impl Settings {
-    fn of(types: &Btf, forced: &Forced, options: Options) -> Result<Self, ProbeError> {
+    fn of(types: &Btf, options: Options) -> Result<Self, ProbeError> {
         Ok(Self {
             offsets: offsets::resolve(types)?,
             log_level: if options.verbose {
@@ -110,20 +109,12 @@ impl Settings {
             } else {
                 0
             },
-            no_copies: no_copies(types, forced),
             receive_flags_at: match types.parameters("tcp_recvmsg") {
                 Some(6) => 4,
                 _ => 3,
             },
         })
     }
-}
-
-/// Why stacks are not copied; none when they are.
-fn no_copies(types: &Btf, forced: &Forced) -> Option<String> {
-    let missing = || "this kernel has no such helper (5.15 and later do)".to_owned();
-    let helper = types.parameters("bpf_task_pt_regs");
-    (forced.refusal("registers", "helper")).or_else(|| helper.is_none().then(missing))
 }
 
 /// The loaded programs.
@@ -138,7 +129,6 @@ pub struct Probe {
     sweep: losses::Sweep,
     captures_per_second: u32,
     stacks: Stacks,
-    no_copies: Option<String>,
     uses_traced: bool,
 }
 
@@ -148,7 +138,7 @@ impl Probe {
         lift_memory_limit();
         let types = offsets::kernel_types()?;
         let forced = Forced::from_environment().map_err(ProbeError::Forced)?;
-        let settings = Settings::of(&types, &forced, options)?;
+        let settings = Settings::of(&types, options)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &settings.offsets, true)
             .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
@@ -159,11 +149,13 @@ impl Probe {
             .verbose
             .then(|| reading_log(&mut ebpf))
             .transpose()?;
-        let stacks = match settings.no_copies {
-            None => Stacks::Copied,
-            Some(_) => Stacks::Walked,
+        let (stacks, registers) = hooks::choose_stacks(&types, &forced);
+        let choice = Choice {
+            stacks,
+            exits: hooks::exits_are_safe(&types),
+            forced: &forced,
         };
-        let mut hooks = hooks::Attacher::new(&mut ebpf, stacks)?;
+        let mut hooks = Attacher::new(&mut ebpf, choice)?;
         hooks.attach_survey()?;
         let mut captures = None;
         if options.trace {
@@ -171,8 +163,9 @@ impl Probe {
             hooks.attach_accept(options.accept_stacks);
             hooks.attach_use();
         }
-        let hooks = hooks.into_hooks();
+        let mut hooks = hooks.into_hooks();
         if options.trace {
+            hooks.push(registers);
             captures = Some(Captures::of(&mut ebpf)?);
         }
         Ok(Self {
@@ -186,14 +179,8 @@ impl Probe {
             sweep: losses::Sweep::default(),
             captures_per_second: options.captures,
             stacks,
-            no_copies: settings.no_copies,
             uses_traced: options.trace,
         })
-    }
-
-    /// Why stacks are followed by frame pointers instead of copied; none when they are copied.
-    pub fn no_copies(&self) -> Option<&str> {
-        self.no_copies.as_deref()
     }
 
     /// Which hook does each job, and why the better ones do not.

@@ -22,7 +22,7 @@ pub fn page(hooks: &[Hook]) -> String {
     row(&mut page, ["job", "done by", "what may be missed"]);
     for hook in &hooks {
         let missed = match hook.backend {
-            Some(_) => hook.caveat().unwrap_or("-"),
+            Some(_) => hook.caveat().unwrap_or("nothing"),
             None => hook.job.lost(),
         };
         let backend = hook.backend.unwrap_or("none");

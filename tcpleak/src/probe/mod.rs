@@ -129,6 +129,7 @@ pub struct Probe {
     sweep: losses::Sweep,
     captures_per_second: u32,
     stacks: Stacks,
+    accept_calls_on_demand: bool,
     uses_traced: bool,
 }
 
@@ -168,8 +169,10 @@ impl Probe {
             hooks.push(registers);
             captures = Some(Captures::of(&mut ebpf)?);
         }
+        let traced = |hook: &Hook| hook.job == Job::Accept && hook.is_attached();
         Ok(Self {
             ebpf,
+            accept_calls_on_demand: !hooks.iter().any(traced),
             hooks,
             captures,
             log,
@@ -237,9 +240,11 @@ impl Probe {
     }
 
     /// Attaches or detaches the accept() system calls, for suspects that leak accepted connections
-    /// whose code path nothing else has seen. Does nothing where a better hook is in place.
+    /// whose code path nothing else has seen. Does nothing where accept() is traced from the start.
     pub fn trace_accept_calls(&mut self, wanted: bool) {
-        hooks::trace_accept_calls(&mut self.ebpf, self.stacks, &mut self.hooks, wanted);
+        if self.accept_calls_on_demand {
+            hooks::trace_accept_calls(&mut self.ebpf, self.stacks, &mut self.hooks, wanted);
+        }
     }
 
     /// Takes the way by which captures come; there is one.

@@ -13,7 +13,7 @@ const BACKENDS: &[(&str, &[&str])] = &[
         &["fexit", "kprobe", "kretprobe", "first-use", "syscalls"],
     ),
     ("use", &["tp_btf", "fexit", "kprobe", "none"]),
-    ("registers", &["helper", "frame-pointers"]),
+    ("registers", &["helper", "task-stack", "frame-pointers"]),
 ];
 
 /// The backends that are asked for.

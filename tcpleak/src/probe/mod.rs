@@ -139,10 +139,29 @@ impl Probe {
         lift_memory_limit();
         let types = offsets::kernel_types()?;
         let forced = Forced::from_environment().map_err(ProbeError::Forced)?;
-        let settings = Settings::of(&types, options)?;
+        let (stacks, hook) = hooks::choose_stacks(&types, &forced, None);
+        match Self::load_with(&types, &forced, options, (stacks, hook)) {
+            // Only trying tells whether a verifier follows programs that copy stacks by themselves.
+            Err(error) if stacks == Stacks::CopiedByCalls => {
+                let choice = hooks::choose_stacks(&types, &forced, Some(error.to_string()));
+                Self::load_with(&types, &forced, options, choice)
+            }
+            loaded => loaded,
+        }
+    }
+
+    fn load_with(
+        types: &Btf,
+        forced: &Forced,
+        options: Options,
+        (stacks, registers): (Stacks, Hook),
+    ) -> Result<Self, ProbeError> {
+        let settings = Settings::of(types, options)?;
+        let copy_by_calls = u32::from(stacks == Stacks::CopiedByCalls);
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &settings.offsets, true)
             .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
+            .override_global("COPY_BY_CALLS", &copy_by_calls, true)
             .override_global(aya_log::LEVEL, &settings.log_level, true)
             .load(OBJECT)
             .map_err(|error| refused("its maps", &error))?;
@@ -150,11 +169,10 @@ impl Probe {
             .verbose
             .then(|| reading_log(&mut ebpf))
             .transpose()?;
-        let (stacks, registers) = hooks::choose_stacks(&types, &forced);
         let choice = Choice {
             stacks,
-            exits: hooks::exits_are_safe(&types),
-            forced: &forced,
+            exits: hooks::exits_are_safe(types),
+            forced,
         };
         let mut hooks = Attacher::new(&mut ebpf, choice)?;
         hooks.attach_survey()?;

@@ -177,6 +177,12 @@ pub const REGISTERS: &[Backend] = &[
         misses: NOTHING,
     },
     Backend {
+        word: "task-stack",
+        name: "copy of the stack, registers from the kernel's stack",
+        programs: &[],
+        misses: NOTHING,
+    },
+    Backend {
         word: "frame-pointers",
         name: "frame pointers",
         programs: &[],

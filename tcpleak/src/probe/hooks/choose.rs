@@ -9,24 +9,29 @@ use super::{
 };
 use crate::probe::{ProbeError, force::Forced, refused, refused_with};
 
-/// Chooses how stacks are captured, and says why not better.
-pub fn choose_stacks(types: &crate::btf::Btf, forced: &Forced) -> (Stacks, Hook) {
+/// Chooses how stacks are captured, and says why not better. `refusal` is the kernel's, of programs
+/// that copy stacks without its helpers.
+pub fn choose_stacks(
+    types: &crate::btf::Btf,
+    forced: &Forced,
+    refusal: Option<String>,
+) -> (Stacks, Hook) {
+    let helper = match types.parameters("bpf_task_pt_regs") {
+        Some(_) => None,
+        None => Some("this kernel has no such helper (5.15 and later do)".to_owned()),
+    };
+    let of_kernel = [helper, refusal, None];
+    let mut stacks = [Stacks::Copied, Stacks::CopiedByCalls, Stacks::Walked].into_iter();
+    let mut chosen = Stacks::Walked;
+    let mut of_kernel = of_kernel.into_iter();
     let mut hook = Hook::of(Job::Registers);
     hook.try_all(backends::of(Job::Registers), |backend| {
-        let has_helper = || types.parameters("bpf_task_pt_regs").is_some();
-        match forced.refusal(Job::Registers.word(), backend.word) {
-            Some(reason) => Err(reason),
-            None if backend.word == "helper" && !has_helper() => {
-                Err("this kernel has no such helper (5.15 and later do)".to_owned())
-            }
-            None => Ok(()),
-        }
+        chosen = stacks.next().unwrap_or(Stacks::Walked);
+        let refusal = of_kernel.next().flatten();
+        let left_out = forced.refusal(Job::Registers.word(), backend.word);
+        left_out.or(refusal).map_or(Ok(()), Err)
     });
-    let stacks = match hook.refusals.is_empty() {
-        true => Stacks::Copied,
-        false => Stacks::Walked,
-    };
-    (stacks, hook)
+    (chosen, hook)
 }
 
 /// Whether a function that waits may be traced at its exit: a kernel that does not keep account of

@@ -142,6 +142,8 @@ impl Job {
 pub enum Stacks {
     /// With the registers, as a copy.
     Copied,
+    /// The same without the helpers of 5.15.
+    CopiedByCalls,
     /// By frame pointers.
     Walked,
 }
@@ -151,7 +153,7 @@ impl Stacks {
     fn program(self, ebpf: &Ebpf, name: &str) -> String {
         let walked = format!("{name}_walked");
         match self {
-            Self::Walked if ebpf.program(&walked).is_some() => walked,
+            Self::CopiedByCalls | Self::Walked if ebpf.program(&walked).is_some() => walked,
             _ => name.to_owned(),
         }
     }

@@ -1,6 +1,6 @@
 //! The hooks of kernels that refuse the better ones: probes at the entry of kernel functions, and at
-//! their return where nothing else tells the outcome. Those that end in `_walked` follow frame
-//! pointers, see [`crate::walked`].
+//! their return where nothing else tells the outcome. Those that end in `_walked` are for kernels
+//! before 5.15, see [`crate::walked`].
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},

@@ -1,6 +1,5 @@
-//! The same hooks for kernels that do not tell a program the user registers (before 5.15): code paths
-//! are followed by frame pointers. Each is named as the hook that it stands in for, with `_walked`
-//! behind.
+//! The same hooks for kernels that do not tell a program the user registers (before 5.15), see
+//! [`Walked`]. Each is named as the hook that it stands in for, with `_walked` behind.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fexit, tracepoint},

@@ -20,7 +20,11 @@ const JOBS: [(&str, &str, &[&str]); 4] = [
         "read and write",
         &["tp_btf", "fexit", "kprobe", "none"],
     ),
-    ("registers", "call stacks", &["helper", "frame-pointers"]),
+    (
+        "registers",
+        "call stacks",
+        &["helper", "task-stack", "frame-pointers"],
+    ),
 ];
 
 /// A backend of a job, for tcpleak to use.

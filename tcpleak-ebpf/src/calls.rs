@@ -1,5 +1,5 @@
-//! Reads and writes that a pair of probes follows: what is asked for stands at the entry of the
-//! kernel function, what came of it at its return.
+//! Reads and writes that a pair of probes follows: what is asked for is known at the entry of the
+//! kernel function, what came of it later.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
 
@@ -15,9 +15,10 @@ pub struct Call {
     pub reserved: i32,
 }
 
-/// Calls under way, by thread. A call that never returns (its thread is killed) is the first to go.
+/// Calls under way, by thread; of more than have room, those that wait longest go. What is left
+/// behind by a call whose end is not seen goes the same way.
 #[map]
-static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(4096, 0);
+static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Which argument of tcp_recvmsg() holds the flags: another one stood before them until 5.18. Set by
 /// the loader.
@@ -43,7 +44,15 @@ pub fn begin(sock: u64, flags: i32) {
     let _ = CALLS.insert(bpf_get_current_pid_tgid(), call, 0);
 }
 
-/// The return of a call.
+/// The flags of the running thread's call, when it has one on this socket.
+#[inline(always)]
+pub fn under_way(sock: u64) -> Option<i32> {
+    // SAFETY: the entry is this thread's own, and copied from at once.
+    let call = unsafe { CALLS.get(bpf_get_current_pid_tgid()) }?;
+    (call.sock == sock).then_some(call.flags)
+}
+
+/// The end of a call.
 #[inline(always)]
 pub fn end() -> Option<Call> {
     let thread = bpf_get_current_pid_tgid();

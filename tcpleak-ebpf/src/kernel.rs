@@ -308,6 +308,15 @@ pub fn sock_of_descriptor(descriptor: u32) -> Option<Sock> {
     Some(Sock::of_file(file)?.0)
 }
 
+/// Where the running thread's registers were saved as it entered the kernel, if it has a stack.
+#[inline(always)]
+pub fn current_registers() -> Option<Address> {
+    let stack = current().follow(offset!(task_stack))?;
+    Some(Address(
+        stack.0.wrapping_add(u64::from(offset!(stack_registers))),
+    ))
+}
+
 #[inline(always)]
 fn current() -> Address {
     // SAFETY: the helper takes nothing and returns the address of the running task.

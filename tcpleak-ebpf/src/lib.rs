@@ -352,6 +352,9 @@ pub struct Offsets {
     pub task_start_boottime: u32,
     pub task_files: u32,
     pub task_mm: u32,
+    pub task_stack: u32,
+    /// From the start of a task's stack to the registers with which it entered the kernel.
+    pub stack_registers: u32,
     pub mm_start_stack: u32,
     pub mm_exec_vm: u32,
     pub files_fdt: u32,
@@ -417,7 +420,7 @@ const _: () = {
     assert!(size_of::<ProcessCode>() == 88);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);
-    assert!(size_of::<Offsets>() == 49 * 4);
+    assert!(size_of::<Offsets>() == 51 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]

@@ -2,8 +2,8 @@
 //!
 //! Lifecycle and accept hooks keep a record for each connection, the iterators of a survey read
 //! every socket and join it with that record. For each job there are several hooks; user space
-//! loads the best one that the running kernel takes. Those in [`walked`] are for kernels that do not
-//! tell a program the user registers.
+//! loads the best one that the running kernel takes. Those in [`probes`] are for kernels that refuse
+//! the better ones, those in [`walked`] for kernels that do not tell a program the user registers.
 
 #![no_std]
 #![no_main]
@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod maps;
 mod path;
+mod probes;
 mod registers;
 mod survey;
 mod walk;
@@ -23,17 +24,14 @@ mod walked;
 use aya_ebpf::{
     EbpfContext,
     helpers::bpf_get_func_arg,
-    macros::{btf_tracepoint, fexit, kprobe, kretprobe, tracepoint},
-    programs::{
-        BtfTracePointContext, FExitContext, ProbeContext, RetProbeContext, TracePointContext,
-    },
+    macros::{btf_tracepoint, fexit, tracepoint},
+    programs::{BtfTracePointContext, FExitContext, TracePointContext},
 };
 use calls::receive_flags_at;
 use cost::account;
 use kernel::{Address, Sock, sock_of_descriptor};
 use lifecycle::Outcome;
 use path::{Capture, Copied, Stacks};
-use registers::argument;
 use tcpleak_ebpf::cost_slot::{LIFECYCLE, USE};
 
 /// Any TCP state change; best form: BTF raw tracepoint.
@@ -79,21 +77,10 @@ fn tcp_destroy_sock_classic(context: TracePointContext) -> i32 {
 /// accept(); best form: the exit of the kernel function.
 #[fexit(function = "inet_csk_accept")]
 fn inet_csk_accept(context: FExitContext) -> i32 {
-    if let Ok(returned) = context.ret()
-        && let Some(sock) = Sock::checked(Address(returned))
-    {
-        account(LIFECYCLE, || lifecycle::accepted::<Copied>(&context, sock));
+    match context.ret() {
+        Ok(returned) => taken::<Copied>(&context, returned),
+        Err(_) => 0,
     }
-    0
-}
-
-/// accept(); kretprobe.
-#[kretprobe(function = "inet_csk_accept")]
-fn inet_csk_accept_return(context: RetProbeContext) -> u32 {
-    if let Some(sock) = Sock::checked(Address(context.ret())) {
-        account(LIFECYCLE, || lifecycle::accepted::<Copied>(&context, sock));
-    }
-    0
 }
 
 /// accept(), by its system call: the descriptor leads to the socket.
@@ -145,42 +132,6 @@ fn tcp_sendmsg(context: FExitContext) -> i32 {
     }
 }
 
-/// A read of a TCP socket; kprobe, which sees what is asked for, and leaves it to the kretprobe.
-#[kprobe(function = "tcp_recvmsg")]
-fn tcp_recvmsg_entry(context: ProbeContext) -> u32 {
-    let flags = match receive_flags_at() {
-        4 => argument(&context, 4),
-        _ => argument(&context, 3),
-    };
-    calls::begin(argument(&context, 0), flags);
-    0
-}
-
-/// A read of a TCP socket; kretprobe.
-#[kretprobe(function = "tcp_recvmsg")]
-fn tcp_recvmsg_return(context: RetProbeContext) -> u32 {
-    if let Some(call) = calls::end() {
-        received::<Copied>(&context, call.sock, context.ret::<i32>().into(), call.flags);
-    }
-    0
-}
-
-/// A write to a TCP socket; kprobe.
-#[kprobe(function = "tcp_sendmsg")]
-fn tcp_sendmsg_entry(context: ProbeContext) -> u32 {
-    calls::begin(argument(&context, 0), 0);
-    0
-}
-
-/// A write to a TCP socket; kretprobe.
-#[kretprobe(function = "tcp_sendmsg")]
-fn tcp_sendmsg_return(context: RetProbeContext) -> u32 {
-    if let Some(call) = calls::end() {
-        sent::<Copied>(&context, call.sock, context.ret::<i32>().into());
-    }
-    0
-}
-
 /// Survey: each descriptor of each process.
 ///
 /// # Safety
@@ -202,6 +153,15 @@ pub unsafe extern "C" fn survey_holders(context: *mut survey::TaskFile) -> i32 {
 pub unsafe extern "C" fn survey_sockets(context: *mut survey::Tcp) -> i32 {
     // SAFETY: the kernel passes a valid context.
     unsafe { (*context).visit() };
+    0
+}
+
+/// A process takes the connection `sock`, if that is one.
+#[inline(always)]
+fn taken<S: Stacks>(context: &impl EbpfContext, sock: u64) -> i32 {
+    if let Some(sock) = Sock::checked(Address(sock)) {
+        account(LIFECYCLE, || lifecycle::accepted::<S>(context, sock));
+    }
     0
 }
 

@@ -17,7 +17,7 @@ use crate::{
     limits::{self, Subject},
     maps::{KNOWN_PATHS, PATH_SCRATCH, PATHS, PROCESS_CODE, PathScratch, count},
     registers,
-    walk::{Walk, mix, run},
+    walk::{Walk, mix, run, run_by_calls},
 };
 
 /// The program that captures, and so the scratch slot that it owns.
@@ -52,21 +52,33 @@ impl Stacks for Copied {
         // SAFETY: as in `capture`.
         let path = unsafe { &mut (*scratch).path };
         if registers::read(&mut path.header) {
-            of_stack(scratch, slot)
+            of_stack(scratch, slot, run)
         } else {
             of_frame_pointers(context, path)
         }
     }
 }
 
-/// Frame pointers are followed.
+/// Whether [`Walked`] programs copy stacks as well, with the registers that they find themselves. Set
+/// by the loader.
+#[unsafe(no_mangle)]
+static COPY_BY_CALLS: u32 = 0;
+
+/// Without the helpers of 5.15: stacks are copied by other means, or frame pointers are followed.
 pub struct Walked;
 
 impl Stacks for Walked {
     #[inline(always)]
-    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, _slot: Capture) -> u64 {
+    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, slot: Capture) -> u64 {
         // SAFETY: as in `capture`.
-        of_frame_pointers(context, unsafe { &mut (*scratch).path })
+        let path = unsafe { &mut (*scratch).path };
+        // SAFETY: a plain read of an initialised static.
+        let copies = unsafe { core::ptr::read_volatile(&raw const COPY_BY_CALLS) } != 0;
+        if copies && registers::read_from_stack(&mut path.header) {
+            of_stack(scratch, slot, run_by_calls)
+        } else {
+            of_frame_pointers(context, path)
+        }
     }
 }
 
@@ -124,7 +136,7 @@ fn of_worker(path: &mut CapturedPath) -> u64 {
 /// Copies as much of the stack as tells the paths of this process apart, and all of it for a path
 /// that is new.
 #[inline(always)]
-fn of_stack(scratch: *mut PathScratch, slot: Capture) -> u64 {
+fn of_stack(scratch: *mut PathScratch, slot: Capture, run: impl Fn(u32)) -> u64 {
     // SAFETY: as in `capture`. The walk borrows the slot by itself, after this.
     prepare(unsafe { &mut *scratch });
     run(slot as u32);

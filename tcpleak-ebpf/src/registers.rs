@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use tcpleak_ebpf::PathHeader;
 
-use crate::kernel::Address;
+use crate::kernel::{Address, current_registers};
 
 /// Offsets into `struct pt_regs`, which is fixed for each architecture.
 #[cfg(bpf_target_arch = "x86_64")]
@@ -20,6 +20,8 @@ mod place {
     pub const MODE: u32 = 136;
     pub const MODE_MASK: u64 = 0xffff;
     pub const MODE_32_BIT: u64 = 0x23;
+    pub const USER_MASK: u64 = u64::MAX;
+    pub const USER_64_BIT: u64 = 0x33;
 }
 #[cfg(bpf_target_arch = "aarch64")]
 mod place {
@@ -32,6 +34,8 @@ mod place {
     pub const MODE: u32 = 264;
     pub const MODE_MASK: u64 = 0x10;
     pub const MODE_32_BIT: u64 = 0x10;
+    pub const USER_MASK: u64 = 0x1f;
+    pub const USER_64_BIT: u64 = 0;
 }
 
 /// Reads the user registers of the running thread. False for 32-bit programs.
@@ -39,9 +43,28 @@ mod place {
 pub fn read(header: &mut PathHeader) -> bool {
     // SAFETY: the helpers take the running task and give the place of its saved registers.
     let saved = Address(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64);
-    if saved.read::<u64>(place::MODE) & place::MODE_MASK == place::MODE_32_BIT {
+    saved.read::<u64>(place::MODE) & place::MODE_MASK != place::MODE_32_BIT && fill(header, saved)
+}
+
+/// The same without a helper: from the running thread's kernel stack. False also when what is found
+/// there are no registers of a 64-bit program.
+#[inline(always)]
+pub fn read_from_stack(header: &mut PathHeader) -> bool {
+    let Some(saved) = current_registers() else {
         return false;
-    }
+    };
+    saved.read::<u64>(place::MODE) & place::USER_MASK == place::USER_64_BIT
+        && fill(header, saved)
+        && header.pc < USER_END
+        && header.sp != 0
+        && header.sp < USER_END
+}
+
+/// Above all addresses of programs, on either architecture.
+const USER_END: u64 = 1 << 52;
+
+#[inline(always)]
+fn fill(header: &mut PathHeader, saved: Address) -> bool {
     header.pc = saved.read(place::PC);
     header.sp = saved.read(place::SP);
     header.fp = saved.read(place::FP);

@@ -72,6 +72,32 @@ extern "C" fn walk_block(
 ) -> i64 {
     // SAFETY: the kernel passes the number of the element, and what `run` gave it.
     let (number, slot) = unsafe { (*number, *slot) };
+    block(slot, number.into())
+}
+
+/// As [`run`], for kernels before 5.13: the loop is our own, and what is called by it is a global
+/// function, which the verifier looks at once, by itself, whatever it is called with.
+#[inline(always)]
+pub fn run_by_calls(slot: u32) {
+    for number in 0..BLOCKS {
+        if tcpleak_walk_block(slot.into(), number.into()) != 0 {
+            break;
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tcpleak_walk_block(slot: u64, number: u64) -> u64 {
+    // The verifier knows nothing of the arguments. Taken from a copy that the compiler cannot look
+    // through, the number that is compared is the one that is counted with.
+    let number = core::hint::black_box(number & 0xff);
+    block(slot as u32, number) as u64
+}
+
+/// One block. Returns zero to go on.
+#[inline(always)]
+fn block(slot: u32, number: u64) -> i64 {
     let Some(scratch) = PATH_SCRATCH.get_ptr_mut(slot) else {
         return 1;
     };
@@ -79,8 +105,11 @@ extern "C" fn walk_block(
     let PathScratch { walk, path } = unsafe { &mut *scratch };
     // All counting is by the number, which the verifier knows nothing of: counting up here would
     // have it follow every block.
-    let start = number.wrapping_mul(BLOCK as u32);
-    if number >= BLOCKS || start >= walk.bytes {
+    if number >= u64::from(BLOCKS) {
+        return 1;
+    }
+    let start = number * BLOCK as u64;
+    if start >= u64::from(walk.bytes) {
         return 1;
     }
     let first = number as usize * WORDS;
@@ -88,12 +117,12 @@ extern "C" fn walk_block(
     // SAFETY: the number is less than BLOCKS, so the block lies within the stack. A checked access
     // would end in a panic, which the verifier takes for a function without an end.
     let block = unsafe { stack.as_mut_ptr().add(first).cast::<[u64; WORDS]>() };
-    let source = walk.sp.wrapping_add(u64::from(start)) as *const c_void;
+    let source = walk.sp.wrapping_add(start) as *const c_void;
     // SAFETY: the helper writes one block, and checks the source.
     if unsafe { bpf_probe_read_user(block.cast(), BLOCK as u32, source) } != 0 {
         return 1;
     }
-    walk.walked = start + BLOCK as u32;
+    walk.walked = start as u32 + BLOCK as u32;
     if walk.adds_up != 0 {
         // SAFETY: as above.
         let block = unsafe { &*block };

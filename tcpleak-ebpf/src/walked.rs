@@ -1,21 +1,15 @@
-//! The same hooks for kernels that do not tell a program the user registers (before 5.15): code paths
-//! are followed by frame pointers. Each is named as the hook that it stands in for, with `_walked`
-//! behind.
+//! The same hooks for kernels that do not tell a program the user registers (before 5.15), see
+//! [`Walked`]. Each is named as the hook that it stands in for, with `_walked` behind.
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, kretprobe, tracepoint},
-    programs::{BtfTracePointContext, RetProbeContext, TracePointContext},
+    macros::{btf_tracepoint, fexit, tracepoint},
+    programs::{BtfTracePointContext, FExitContext, TracePointContext},
 };
 use tcpleak_ebpf::cost_slot::LIFECYCLE;
 
 use crate::{
-    accept_returned, calls,
-    cost::account,
-    field,
-    kernel::{Address, Sock},
-    lifecycle,
-    path::Walked,
-    received, sent,
+    accept_returned, cost::account, field, kernel::Address, lifecycle, path::Walked, received,
+    sent, taken,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -40,14 +34,24 @@ fn inet_sock_set_state_classic_walked(context: TracePointContext) -> i32 {
     0
 }
 
-#[kretprobe(function = "inet_csk_accept")]
-fn inet_csk_accept_return_walked(context: RetProbeContext) -> u32 {
-    if let Some(sock) = Sock::checked(Address(context.ret())) {
-        account(LIFECYCLE, || {
-            lifecycle::accepted::<Walked>(&context, sock);
-        });
-    }
-    0
+// What a function returned follows its arguments. Until 5.17 no helper tells where that is, so the
+// places are those of the functions as they were from 5.5 to 5.14, when these programs are needed.
+
+#[fexit(function = "inet_csk_accept")]
+fn inet_csk_accept_walked(context: FExitContext) -> i32 {
+    taken::<Walked>(&context, context.arg(4))
+}
+
+#[fexit(function = "tcp_recvmsg")]
+fn tcp_recvmsg_walked(context: FExitContext) -> i32 {
+    let (sock, flags, returned): (u64, i32, i32) = (context.arg(0), context.arg(4), context.arg(6));
+    received::<Walked>(&context, sock, returned.into(), flags)
+}
+
+#[fexit(function = "tcp_sendmsg")]
+fn tcp_sendmsg_walked(context: FExitContext) -> i32 {
+    let (sock, returned): (u64, i32) = (context.arg(0), context.arg(3));
+    sent::<Walked>(&context, sock, returned.into())
 }
 
 #[tracepoint(category = "syscalls", name = "sys_exit_accept")]
@@ -70,20 +74,4 @@ fn sock_recv_length_walked(context: BtfTracePointContext) -> i32 {
 fn sock_send_length_walked(context: BtfTracePointContext) -> i32 {
     let (sock, returned): (u64, i32) = (context.arg(0), context.arg(1));
     sent::<Walked>(&context, sock, returned.into())
-}
-
-#[kretprobe(function = "tcp_recvmsg")]
-fn tcp_recvmsg_return_walked(context: RetProbeContext) -> u32 {
-    if let Some(call) = calls::end() {
-        received::<Walked>(&context, call.sock, context.ret::<i32>().into(), call.flags);
-    }
-    0
-}
-
-#[kretprobe(function = "tcp_sendmsg")]
-fn tcp_sendmsg_return_walked(context: RetProbeContext) -> u32 {
-    if let Some(call) = calls::end() {
-        sent::<Walked>(&context, call.sock, context.ret::<i32>().into());
-    }
-    0
 }

@@ -95,9 +95,6 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
     };
     let pids = options.select.pid.clone();
     let mut observer = Observer::new(probe, options.select, rules, options.budget)?;
-    if options.accept_stacks {
-        observer.keep_accept_calls();
-    }
     let end = options.duration.map(|duration| Instant::now() + duration);
     loop {
         let started = Instant::now();

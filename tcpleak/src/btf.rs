@@ -80,6 +80,11 @@ impl Btf {
         self.size(type_id)
     }
 
+    /// Size in bytes of a structure.
+    pub fn size_of(&self, structure: &str) -> Result<u32, BtfError> {
+        Ok(self.structure(structure)?.size_or_type)
+    }
+
     /// How many parameters a function has; none when there is no function of that name.
     pub fn parameters(&self, function: &str) -> Option<usize> {
         let found = self.types.ids().find_map(|id| {

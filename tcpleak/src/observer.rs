@@ -47,7 +47,6 @@ pub struct Observer {
     kernel: String,
     survey_costs: [Duration; 2],
     slowed_down_to: Option<Duration>,
-    accept_calls_on_demand: bool,
 }
 
 impl Observer {
@@ -71,7 +70,6 @@ impl Observer {
                 .into_owned(),
             survey_costs: [Duration::ZERO; 2],
             slowed_down_to: None,
-            accept_calls_on_demand: rules.watching,
         };
         if let Some(captures) = observer.probe.take_captures() {
             observer.code_paths.feed(captures)?;
@@ -94,7 +92,7 @@ impl Observer {
             self.probe.set_suspects(self.tracker.suspects());
         }
         let cases = cases(&self.tracker, &self.select, self.rules);
-        if self.accept_calls_on_demand {
+        if self.rules.watching {
             self.probe
                 .trace_accept_calls(cases.iter().any(wants_accept_calls));
         }
@@ -112,12 +110,6 @@ impl Observer {
         let cost = self.probe.thread_time().saturating_sub(cost_before);
         self.survey_costs = [self.survey_costs[1], cost];
         Ok(report)
-    }
-
-    /// Leaves the accept() system calls traced from the start, instead of only while a suspect leaks
-    /// accepted connections.
-    pub fn keep_accept_calls(&mut self) {
-        self.accept_calls_on_demand = false;
     }
 
     /// How long to wait between two looks: as asked, but longer on a host where a look is costly.

@@ -40,6 +40,11 @@ impl Forced {
             .map(Self)
     }
 
+    /// Whether a backend is asked for, for this job.
+    pub fn names(&self, job: &str) -> bool {
+        self.0.iter().any(|(name, _)| *name == job)
+    }
+
     /// Why a backend may not be used, when another one is asked for.
     pub fn refusal(&self, job: &str, backend: &str) -> Option<String> {
         let (_, asked) = self.0.iter().find(|(name, _)| *name == job)?;

@@ -30,7 +30,7 @@ pub use self::{
 };
 use crate::{btf::Btf, code_path::CodeLayout, governor::Costs, survey::Survey};
 use force::Forced;
-use hooks::Stacks;
+use hooks::{Attacher, Choice, Stacks};
 
 /// The kernel programs, compiled for this machine's register layout.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TCPLEAK_EBPF_OBJECT_PATH"));
@@ -97,12 +97,11 @@ pub struct Options {
 struct Settings {
     offsets: tcpleak_ebpf::Offsets,
     log_level: u8,
-    no_copies: Option<String>,
     receive_flags_at: u32,
 }
 
 impl Settings {
-    fn of(types: &Btf, forced: &Forced, options: Options) -> Result<Self, ProbeError> {
+    fn of(types: &Btf, options: Options) -> Result<Self, ProbeError> {
         Ok(Self {
             offsets: offsets::resolve(types)?,
             log_level: if options.verbose {
@@ -110,20 +109,12 @@ impl Settings {
             } else {
                 0
             },
-            no_copies: no_copies(types, forced),
             receive_flags_at: match types.parameters("tcp_recvmsg") {
                 Some(6) => 4,
                 _ => 3,
             },
         })
     }
-}
-
-/// Why stacks are not copied; none when they are.
-fn no_copies(types: &Btf, forced: &Forced) -> Option<String> {
-    let missing = || "this kernel has no such helper (5.15 and later do)".to_owned();
-    let helper = types.parameters("bpf_task_pt_regs");
-    (forced.refusal("registers", "helper")).or_else(|| helper.is_none().then(missing))
 }
 
 /// The loaded programs.
@@ -138,7 +129,7 @@ pub struct Probe {
     sweep: losses::Sweep,
     captures_per_second: u32,
     stacks: Stacks,
-    no_copies: Option<String>,
+    accept_calls_on_demand: bool,
     uses_traced: bool,
 }
 
@@ -148,10 +139,29 @@ impl Probe {
         lift_memory_limit();
         let types = offsets::kernel_types()?;
         let forced = Forced::from_environment().map_err(ProbeError::Forced)?;
-        let settings = Settings::of(&types, &forced, options)?;
+        let (stacks, hook) = hooks::choose_stacks(&types, &forced, None);
+        match Self::load_with(&types, &forced, options, (stacks, hook)) {
+            // Only trying tells whether a verifier follows programs that copy stacks by themselves.
+            Err(error) if stacks == Stacks::CopiedByCalls => {
+                let choice = hooks::choose_stacks(&types, &forced, Some(error.to_string()));
+                Self::load_with(&types, &forced, options, choice)
+            }
+            loaded => loaded,
+        }
+    }
+
+    fn load_with(
+        types: &Btf,
+        forced: &Forced,
+        options: Options,
+        (stacks, registers): (Stacks, Hook),
+    ) -> Result<Self, ProbeError> {
+        let settings = Settings::of(types, options)?;
+        let copy_by_calls = u32::from(stacks == Stacks::CopiedByCalls);
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &settings.offsets, true)
             .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
+            .override_global("COPY_BY_CALLS", &copy_by_calls, true)
             .override_global(aya_log::LEVEL, &settings.log_level, true)
             .load(OBJECT)
             .map_err(|error| refused("its maps", &error))?;
@@ -159,11 +169,12 @@ impl Probe {
             .verbose
             .then(|| reading_log(&mut ebpf))
             .transpose()?;
-        let stacks = match settings.no_copies {
-            None => Stacks::Copied,
-            Some(_) => Stacks::Walked,
+        let choice = Choice {
+            stacks,
+            exits: hooks::exits_are_safe(types),
+            forced,
         };
-        let mut hooks = hooks::Attacher::new(&mut ebpf, stacks)?;
+        let mut hooks = Attacher::new(&mut ebpf, choice)?;
         hooks.attach_survey()?;
         let mut captures = None;
         if options.trace {
@@ -171,12 +182,15 @@ impl Probe {
             hooks.attach_accept(options.accept_stacks);
             hooks.attach_use();
         }
-        let hooks = hooks.into_hooks();
+        let mut hooks = hooks.into_hooks();
         if options.trace {
+            hooks.push(registers);
             captures = Some(Captures::of(&mut ebpf)?);
         }
+        let traced = |hook: &Hook| hook.job == Job::Accept && hook.is_attached();
         Ok(Self {
             ebpf,
+            accept_calls_on_demand: !hooks.iter().any(traced),
             hooks,
             captures,
             log,
@@ -186,14 +200,8 @@ impl Probe {
             sweep: losses::Sweep::default(),
             captures_per_second: options.captures,
             stacks,
-            no_copies: settings.no_copies,
             uses_traced: options.trace,
         })
-    }
-
-    /// Why stacks are followed by frame pointers instead of copied; none when they are copied.
-    pub fn no_copies(&self) -> Option<&str> {
-        self.no_copies.as_deref()
     }
 
     /// Which hook does each job, and why the better ones do not.
@@ -250,9 +258,11 @@ impl Probe {
     }
 
     /// Attaches or detaches the accept() system calls, for suspects that leak accepted connections
-    /// whose code path nothing else has seen. Does nothing where a better hook is in place.
+    /// whose code path nothing else has seen. Does nothing where accept() is traced from the start.
     pub fn trace_accept_calls(&mut self, wanted: bool) {
-        hooks::trace_accept_calls(&mut self.ebpf, self.stacks, &mut self.hooks, wanted);
+        if self.accept_calls_on_demand {
+            hooks::trace_accept_calls(&mut self.ebpf, self.stacks, &mut self.hooks, wanted);
+        }
     }
 
     /// Takes the way by which captures come; there is one.

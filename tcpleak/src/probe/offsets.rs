@@ -33,6 +33,10 @@ const LONG: u32 = 8;
 const IPV6_ADDRESS: u32 = 16;
 const NAME: u32 = 16;
 
+/// Bytes of a task's stack in the kernel, without a checker of addresses built in. On arm64 it is at
+/// least a page, and pages may have 64 KiB: there nothing that looks like registers is found.
+const KERNEL_STACK: u32 = 16 << 10;
+
 fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
     let of = |structure: &str, member: &str, size: u32| member_of(types, structure, member, size);
     let task = |member: &str, size: u32| of("task_struct", member, size);
@@ -53,6 +57,8 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
             .or_else(|_| task("real_start_time", LONG))?,
         task_files: task("files", LONG)?,
         task_mm: task("mm", LONG)?,
+        task_stack: task("stack", LONG)?,
+        stack_registers: KERNEL_STACK.saturating_sub(types.size_of("pt_regs")?),
         mm_start_stack: of("mm_struct", "start_stack", LONG)?,
         mm_exec_vm: of("mm_struct", "exec_vm", LONG)?,
         files_fdt: of("files_struct", "fdt", LONG)?,

@@ -8,6 +8,7 @@ mod harness;
 
 mod accept_leak;
 mod address_reuse;
+mod backends;
 mod bad_arguments;
 mod broken_pipe;
 mod budget;
@@ -51,6 +52,7 @@ mod perf;
 mod perf_map;
 mod plugin;
 mod python;
+mod races_at_start;
 mod reader;
 mod replaced_program;
 mod rust_program;

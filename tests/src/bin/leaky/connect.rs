@@ -2,7 +2,7 @@
 
 use std::{
     hint::black_box,
-    io::{self, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::{AsFd, OwnedFd},
     thread,
@@ -49,6 +49,22 @@ fn allow_descriptors(count: u64) -> Result<()> {
     limit.current = limit.current.map(|current| current.max(count));
     limit.maximum = limit.maximum.map(|maximum| maximum.max(count));
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
+    Ok(())
+}
+
+/// Reads a connection to its end and forgets it.
+pub fn and_read_to_the_end(to: SocketAddr) -> Result<()> {
+    protocol::be_ready(&[]);
+    let mut connection = open_connection(to)?;
+    read_to_the_end(&mut connection)?;
+    protocol::forget(vec![connection])
+}
+
+#[inline(never)]
+fn read_to_the_end(connection: &mut TcpStream) -> io::Result<()> {
+    let mut bytes = [0; 64];
+    while connection.read(&mut bytes)? > 0 {}
+    black_box(());
     Ok(())
 }
 

@@ -35,6 +35,7 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
             be_odd(rest)
         }
         ["connect", to, count] => connect::and_forget(address(to)?, number(count)?),
+        ["connect-and-read", to] => connect::and_read_to_the_end(address(to)?),
         ["connect-with-keepalive", to] => connect::with_keepalive(address(to)?),
         ["connect-without-blocking", to] => connect::without_blocking(address(to)?),
         ["connect-from-threads", ref to @ ..] => connect::from_threads(&addresses(to)?),

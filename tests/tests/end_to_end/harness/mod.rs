@@ -2,6 +2,7 @@
 //! itself. Everything that is started here ends when its value is dropped, and by itself after some
 //! minutes should the tests be killed.
 
+mod backends;
 mod compiled;
 mod fixture;
 mod forgetting;
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+pub use backends::backends_of;
 pub use compiled::{Compiled, output_of};
 pub use fixture::Fixture;
 pub use forgetting::watch_forgetting;

@@ -1,0 +1,180 @@
+//! Choosing hooks, by trying one after the other.
+
+use aya::{Btf, Ebpf};
+
+use super::{
+    Hook, Job, Refusal, Stacks,
+    attach::{attach, detach},
+    backends::{self, ACCEPT, ACCEPT_CALLS, Backend, FIRST_USE, USE},
+};
+use crate::probe::{ProbeError, force::Forced, refused, refused_with};
+
+/// Chooses how stacks are captured, and says why not better. `refusal` is the kernel's, of programs
+/// that copy stacks without its helpers.
+pub fn choose_stacks(
+    types: &crate::btf::Btf,
+    forced: &Forced,
+    refusal: Option<String>,
+) -> (Stacks, Hook) {
+    let helper = match types.parameters("bpf_task_pt_regs") {
+        Some(_) => None,
+        None => Some("this kernel has no such helper (5.15 and later do)".to_owned()),
+    };
+    let of_kernel = [helper, refusal, None];
+    let mut stacks = [Stacks::Copied, Stacks::CopiedByCalls, Stacks::Walked].into_iter();
+    let mut chosen = Stacks::Walked;
+    let mut of_kernel = of_kernel.into_iter();
+    let mut hook = Hook::of(Job::Registers);
+    hook.try_all(backends::of(Job::Registers), |backend| {
+        chosen = stacks.next().unwrap_or(Stacks::Walked);
+        let refusal = of_kernel.next().flatten();
+        let left_out = forced.refusal(Job::Registers.word(), backend.word);
+        left_out.or(refusal).map_or(Ok(()), Err)
+    });
+    (chosen, hook)
+}
+
+/// Whether a function that waits may be traced at its exit: a kernel that does not keep account of
+/// who is on the way through a trampoline takes it away from under those that wait.
+pub fn exits_are_safe(types: &crate::btf::Btf) -> bool {
+    types.offset_of("bpf_tramp_image", "image").is_ok()
+}
+
+/// What hooks are chosen by, beside trying them.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// How stacks are captured.
+    pub stacks: Stacks,
+    /// Whether functions that wait may be traced at their exit.
+    pub exits: bool,
+    /// What is asked for.
+    pub forced: &'a Forced,
+}
+
+impl Choice<'_> {
+    /// Why a backend is not even tried.
+    fn excludes(&self, job: Job, backend: &Backend) -> Option<String> {
+        let reason = self.forced.refusal(job.word(), backend.word);
+        reason.or_else(|| {
+            (backend.word == "fexit" && !self.exits).then(|| {
+                "this kernel may crash when it is removed while a call waits (before 5.12)".into()
+            })
+        })
+    }
+}
+
+/// Attaches hooks and keeps account of it.
+pub struct Attacher<'a> {
+    ebpf: &'a mut Ebpf,
+    types: Btf,
+    choice: Choice<'a>,
+    hooks: Vec<Hook>,
+}
+
+impl<'a> Attacher<'a> {
+    /// Reads the kernel's types, by which most hooks are found.
+    pub fn new(ebpf: &'a mut Ebpf, choice: Choice<'a>) -> Result<Self, ProbeError> {
+        let types = Btf::from_sys_fs().map_err(|error| refused("its type information", &error))?;
+        Ok(Self {
+            ebpf,
+            types,
+            choice,
+            hooks: Vec::new(),
+        })
+    }
+
+    /// The iterators: without them there is nothing to report.
+    pub fn attach_survey(&mut self) -> Result<(), ProbeError> {
+        self.require(Job::SurveyHolders)?;
+        self.require(Job::SurveySockets)
+    }
+
+    /// The hooks without which watching adds nothing.
+    pub fn attach_lifecycle(&mut self) -> Result<(), ProbeError> {
+        // The end first: a record made in between would outlive its socket.
+        self.require(Job::Destroy)?;
+        self.require(Job::Lifecycle)
+    }
+
+    /// accept(), by the best hook; by its system calls only when asked, because these slow every
+    /// system call of the host.
+    pub fn attach_accept(&mut self, by_call: bool) {
+        let forced = self.choice.forced.names(Job::Accept.word());
+        let calls = (by_call || forced).then_some(&ACCEPT_CALLS);
+        self.first_of(Job::Accept, ACCEPT.iter().chain(calls).chain([&FIRST_USE]));
+    }
+
+    /// Reads and writes.
+    pub fn attach_use(&mut self) {
+        self.first_of(Job::Use, backends::of(Job::Use));
+    }
+
+    /// The account.
+    pub fn into_hooks(self) -> Vec<Hook> {
+        self.hooks
+    }
+
+    fn require(&mut self, job: Job) -> Result<(), ProbeError> {
+        self.first_of(job, backends::of(job));
+        let Some(hook) = self.hooks.last() else {
+            return Ok(());
+        };
+        match (hook.backend, hook.refusals.last()) {
+            (None, Some(refusal)) => Err(refused_with(refusal.backend, refusal.reason.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn first_of<'b>(&mut self, job: Job, backends: impl IntoIterator<Item = &'b Backend>) {
+        let mut hook = Hook::of(job);
+        hook.try_all(backends, |backend| {
+            match self.choice.excludes(job, backend) {
+                Some(reason) => Err(reason),
+                None => attach(self.ebpf, Some(&self.types), self.choice.stacks, backend),
+            }
+        });
+        self.hooks.push(hook);
+    }
+}
+
+/// Attaches the accept() system calls where nothing better is in place, or detaches them again.
+pub fn trace_accept_calls(ebpf: &mut Ebpf, stacks: Stacks, hooks: &mut [Hook], wanted: bool) {
+    let Some(hook) = hooks.iter_mut().find(|hook| hook.job == Job::Accept) else {
+        return;
+    };
+    let is = |backend: &Backend| hook.backend == Some(backend.name);
+    let refused = |refusal: &Refusal| refusal.backend == ACCEPT_CALLS.name;
+    if wanted && is(&FIRST_USE) && !hook.refusals.iter().any(refused) {
+        match attach(ebpf, None, stacks, &ACCEPT_CALLS) {
+            Ok(()) => hook.backend = Some(ACCEPT_CALLS.name),
+            Err(reason) => hook.refusals.push(Refusal {
+                backend: ACCEPT_CALLS.name,
+                reason,
+            }),
+        }
+    } else if !wanted && is(&ACCEPT_CALLS) {
+        detach(ebpf, stacks, &ACCEPT_CALLS);
+        hook.backend = Some(FIRST_USE.name);
+    }
+}
+
+/// Attaches the hooks of reads and writes again, or takes them out of the kernel.
+pub fn trace_uses(ebpf: &mut Ebpf, stacks: Stacks, hooks: &mut [Hook], wanted: bool) {
+    let Some(hook) = hooks.iter_mut().find(|hook| hook.job == Job::Use) else {
+        return;
+    };
+    let Some(backend) = USE
+        .iter()
+        .find(|backend| hook.backend == Some(backend.name))
+    else {
+        return;
+    };
+    if wanted {
+        // It was taken before; should it be refused now, reads and writes stay untraced.
+        if let Ok(types) = Btf::from_sys_fs() {
+            let _ = attach(ebpf, Some(&types), stacks, backend);
+        }
+    } else {
+        detach(ebpf, stacks, backend);
+    }
+}

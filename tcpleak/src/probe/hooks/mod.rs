@@ -1,0 +1,206 @@
+//! Which hook does each job: the best one that the running kernel takes.
+//!
+//! The choice is made by trying. Every refusal is kept with the kernel's own words, for
+//! `tcpleak doctor`.
+
+mod attach;
+mod backends;
+mod choose;
+mod words;
+
+use aya::Ebpf;
+
+use self::backends::{Backend, FIRST_USE, NO_USE};
+pub use self::{
+    choose::{Attacher, Choice, choose_stacks, exits_are_safe, trace_accept_calls, trace_uses},
+    words::in_short,
+};
+
+/// What a hook is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Job {
+    /// Every holder of every socket.
+    SurveyHolders,
+    /// Sockets without a holder, and counts.
+    SurveySockets,
+    /// The call stacks of programs.
+    Registers,
+    /// Connections opened, and peers going away.
+    Lifecycle,
+    /// The end of a socket.
+    Destroy,
+    /// accept()
+    Accept,
+    /// Reads and writes.
+    Use,
+}
+
+/// The hook in use for a job, and why it is not a better one.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// The job.
+    pub job: Job,
+    /// What does it; `None` when nothing does.
+    pub backend: Option<&'static str>,
+    /// The better ones that were refused, best first.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Hook {
+    /// What the hook in use may miss.
+    pub fn caveat(&self) -> Option<&'static str> {
+        let name = self.backend?;
+        let backend = backends::of(self.job).find(|backend| backend.name == name)?;
+        (!backend.misses.is_empty()).then_some(backend.misses)
+    }
+
+    /// Whether programs in the kernel do the job.
+    pub fn is_attached(&self) -> bool {
+        let attached =
+            |backend: &Backend| self.backend == Some(backend.name) && !backend.programs.is_empty();
+        backends::of(self.job).any(attached)
+    }
+
+    fn of(job: Job) -> Self {
+        Self {
+            job,
+            backend: None,
+            refusals: Vec::new(),
+        }
+    }
+
+    /// Tries one backend after the other until one is taken.
+    fn try_all<'a>(
+        &mut self,
+        backends: impl IntoIterator<Item = &'a Backend>,
+        mut attempt: impl FnMut(&Backend) -> Result<(), String>,
+    ) {
+        for backend in backends {
+            if self.backend.is_some() {
+                return;
+            }
+            match attempt(backend) {
+                Ok(()) => self.backend = Some(backend.name),
+                Err(reason) => self.refusals.push(Refusal {
+                    backend: backend.name,
+                    reason,
+                }),
+            }
+        }
+    }
+}
+
+/// Why a hook was not taken.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The hook.
+    pub backend: &'static str,
+    /// The kernel's words, as a rule.
+    pub reason: String,
+}
+
+impl Job {
+    /// What the job is, in a few words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::SurveyHolders => "survey of descriptors",
+            Self::SurveySockets => "survey of sockets",
+            Self::Registers => "call stacks",
+            Self::Lifecycle => "opened, peer gone",
+            Self::Destroy => "end of a socket",
+            Self::Accept => "accept()",
+            Self::Use => "read and write",
+        }
+    }
+
+    /// What is lost without any hook for it.
+    pub fn lost(self) -> &'static str {
+        match self {
+            Self::SurveyHolders | Self::SurveySockets | Self::Lifecycle | Self::Destroy => {
+                "everything: tcpleak cannot work"
+            }
+            Self::Registers => "code paths",
+            Self::Accept => FIRST_USE.misses,
+            Self::Use => NO_USE.misses,
+        }
+    }
+
+    /// What `TCPLEAK_FORCE_BACKEND` calls it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::SurveyHolders | Self::SurveySockets => "survey",
+            Self::Registers => "registers",
+            Self::Lifecycle | Self::Destroy => "lifecycle",
+            Self::Accept => "accept",
+            Self::Use => "use",
+        }
+    }
+}
+
+/// How the programs capture stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stacks {
+    /// With the registers, as a copy.
+    Copied,
+    /// The same without the helpers of 5.15.
+    CopiedByCalls,
+    /// By frame pointers.
+    Walked,
+}
+
+impl Stacks {
+    /// The program that does the job of one in this way.
+    fn program(self, ebpf: &Ebpf, name: &str) -> String {
+        let walked = format!("{name}_walked");
+        match self {
+            Self::CopiedByCalls | Self::Walked if ebpf.program(&walked).is_some() => walked,
+            _ => name.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(job: Job, backend: Option<&'static str>) -> Hook {
+        Hook {
+            backend,
+            ..Hook::of(job)
+        }
+    }
+
+    #[test]
+    fn what_follows_a_function_to_its_return_may_miss_some() {
+        for (job, word) in [(Job::Accept, "kretprobe"), (Job::Use, "kprobe")] {
+            let backend = backends::of(job).find(|backend| backend.word == word);
+            let caveat = hook(job, backend.map(|backend| backend.name)).caveat();
+            assert!(caveat.unwrap().contains("uncounted"), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_best_hooks_miss_nothing() {
+        for job in [Job::SurveyHolders, Job::Lifecycle, Job::Use, Job::Registers] {
+            let best = backends::of(job).next().map(|backend| backend.name);
+            assert!(best.is_some());
+            assert_eq!(hook(job, best).caveat(), None);
+        }
+    }
+
+    #[test]
+    fn the_first_that_is_taken_does_the_job() {
+        let mut hook = Hook::of(Job::Accept);
+        hook.try_all(backends::of(Job::Accept), |backend| match backend.word {
+            "kretprobe" => Ok(()),
+            word => Err(format!("no {word}")),
+        });
+        assert_eq!(hook.backend, Some("kretprobe inet_csk_accept"));
+        let reasons: Vec<_> = hook
+            .refusals
+            .iter()
+            .map(|refusal| &*refusal.reason)
+            .collect();
+        assert_eq!(reasons, ["no fexit", "no kprobe"]);
+    }
+}

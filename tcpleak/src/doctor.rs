@@ -107,7 +107,7 @@ fn host() -> String {
         &match std::fs::metadata(types) {
             Ok(file) => format!("{types}, {} KiB", file.len() / 1024),
             Err(error) => {
-                format!("{types}: {error}; tcpleak needs a kernel with CONFIG_DEBUG_INFO_BTF=y")
+                format!("{types}: {error}; tracing takes a kernel with CONFIG_DEBUG_INFO_BTF=y")
             }
         },
     );
@@ -166,6 +166,7 @@ fn hooks(probe: &Probe) -> String {
         }
     }
     match probe.no_copies() {
+        _ if !probe.can_trace() => {}
         None => line(
             &mut page,
             "stacks",
@@ -218,6 +219,7 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
     let rules = Rules {
         min_age: select.min_age,
         watching: true,
+        traceable: probe.can_trace(),
     };
     let mut observer = Observer::new(probe, select, rules, BUDGET)?;
     loop {

@@ -250,6 +250,7 @@ fn play(path: &Path, scenario: Scenario) {
     let rules = Rules {
         min_age: select.min_age,
         watching: !scenario.snapshot,
+        traceable: true,
     };
     let captured = scenario.path;
     let mut sockets = scenario.socket;

@@ -10,7 +10,7 @@ use aya::{
     programs::{BtfTracePoint, FExit, Iter, KProbe, Program, ProgramError, TracePoint},
 };
 
-use super::{ProbeError, refused, refused_with, tracefs};
+use super::{ProbeError, error::refused, tracefs};
 
 /// What a hook is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,34 @@ pub struct Hook {
     pub refusals: Vec<Refusal>,
 }
 
+/// The survey without programs.
+pub const SOCK_DIAG: &str = "sock_diag and /proc";
+
 impl Hook {
+    /// A job that nothing does, for one reason.
+    pub fn none(job: Job, backend: &'static str, reason: String) -> Self {
+        Self {
+            job,
+            backend: None,
+            refusals: vec![Refusal { backend, reason }],
+        }
+    }
+
     /// What the hook in use may miss.
     pub fn caveat(&self) -> Option<&'static str> {
+        match (self.backend, self.job) {
+            (Some(SOCK_DIAG), Job::SurveyHolders) => {
+                return Some(
+                    "which misses sockets that no descriptor refers to, and connections of MPTCP",
+                );
+            }
+            (Some(SOCK_DIAG), _) => {
+                return Some(
+                    "which misses descriptors that were dead before a survey saw them open",
+                );
+            }
+            _ => {}
+        }
         // The kernel follows a probed function to its return for so many callers only, and counts
         // the others nowhere that every kernel shows.
         let follows_returns = |name: &str| name.contains("kretprobe") || name.contains("kprobes");
@@ -77,8 +102,9 @@ impl Job {
     /// What is lost without any hook for it.
     pub fn lost(self) -> &'static str {
         match self {
-            Self::SurveyHolders | Self::SurveySockets | Self::Lifecycle | Self::Destroy => {
-                "tcpleak cannot work"
+            Self::SurveyHolders | Self::SurveySockets => "tcpleak cannot work",
+            Self::Lifecycle | Self::Destroy => {
+                "nothing is traced: openers, code paths and exact ages are not known"
             }
             Self::Accept => {
                 "accepted connections get their owner and code path at their first read or write"
@@ -231,17 +257,32 @@ impl<'a> Attacher<'a> {
         })
     }
 
-    /// The iterators: without them there is nothing to report.
-    pub fn attach_survey(&mut self) -> Result<(), ProbeError> {
-        self.require(Job::SurveyHolders, SURVEY_HOLDERS)?;
-        self.require(Job::SurveySockets, SURVEY_SOCKETS)
+    /// The iterators, unless there is a reason to leave them out. Says whether they do the survey.
+    pub fn attach_survey(&mut self, left_out: Option<&str>) -> bool {
+        for (job, backends) in [
+            (Job::SurveyHolders, SURVEY_HOLDERS),
+            (Job::SurveySockets, SURVEY_SOCKETS),
+        ] {
+            match left_out {
+                None => self.first_of(job, backends),
+                Some(reason) => {
+                    let refused =
+                        |backend: &Backend| Hook::none(job, backend.name, reason.to_owned());
+                    self.hooks.extend(backends.iter().map(refused));
+                }
+            }
+        }
+        self.is_done(Job::SurveyHolders) && self.is_done(Job::SurveySockets)
     }
 
-    /// The hooks without which watching adds nothing.
-    pub fn attach_lifecycle(&mut self) -> Result<(), ProbeError> {
+    /// The hooks without which watching adds nothing. Says whether they are attached.
+    pub fn attach_lifecycle(&mut self) -> bool {
         // The end first: a record made in between would outlive its socket.
-        self.require(Job::Destroy, DESTROY)?;
-        self.require(Job::Lifecycle, LIFECYCLE)
+        self.first_of(Job::Destroy, DESTROY);
+        if self.is_done(Job::Destroy) {
+            self.first_of(Job::Lifecycle, LIFECYCLE);
+        }
+        self.is_done(Job::Lifecycle)
     }
 
     /// accept(), by the best hook; by its system calls only when asked, because these slow every
@@ -263,15 +304,9 @@ impl<'a> Attacher<'a> {
         self.hooks
     }
 
-    fn require(&mut self, job: Job, backends: &'static [Backend]) -> Result<(), ProbeError> {
-        self.first_of(job, backends);
-        let Some(hook) = self.hooks.last() else {
-            return Ok(());
-        };
-        match (hook.backend, hook.refusals.last()) {
-            (None, Some(refusal)) => Err(refused_with(refusal.backend, refusal.reason.clone())),
-            _ => Ok(()),
-        }
+    fn is_done(&self, job: Job) -> bool {
+        let mut hooks = self.hooks.iter();
+        hooks.any(|hook| hook.job == job && hook.backend.is_some())
     }
 
     fn first_of(&mut self, job: Job, backends: &'static [Backend]) {

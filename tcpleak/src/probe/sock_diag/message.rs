@@ -115,7 +115,8 @@ fn request(flags: u16, family: u8, states: u32, id: &SocketId) -> [u8; REQUEST] 
     let mut bytes = [0; REQUEST];
     let mut place = bytes.iter_mut();
     let mut put = |field: &[u8]| {
-        for (to, from) in place.by_ref().zip(field) {
+        // In this order, nothing of the place is used up by the end of the field.
+        for (from, to) in field.iter().zip(place.by_ref()) {
             *to = *from;
         }
     };

@@ -61,6 +61,7 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["timed-out-connecting", to] => endings::timed_out_connecting(address(to)?),
         ["timed-out-sending", to] => endings::timed_out_sending(address(to)?),
         ["disconnected", to] => endings::disconnected(address(to)?),
+        ["disconnected-later", to] => endings::disconnected_later(address(to)?),
         ["shut-down-in-order", to] => endings::shut_down_in_order(address(to)?),
         _ => bail!("no such oddity: {arguments:?}"),
     }

@@ -63,7 +63,7 @@ fn a_client_that_forgets_its_connections_is_found() {
 #[test]
 fn a_server_that_forgets_its_connections_is_found_with_the_address_it_listens_on() {
     for force in [SURVEY, ALONE] {
-        let mut server = Fixture::start(&["accept", "127.0.0.1:0", "3"]);
+        let mut server = Fixture::start(&["accept-and-stay", "127.0.0.1:0", "3"]);
         let mut tracer = watch(force, &server);
         server.tell();
         let clients = [(); 3].map(|()| {
@@ -226,9 +226,10 @@ fn leaks_in_another_network_namespace_are_found() {
         let options = ["--pid", &pids[0], "--pid", &pids[1]];
         let mut tracer = Tracer::watch_with(&[force], &options);
         client.go();
+        let address = listener.address();
         namespace.enter(|| {
             for _ in 0..3 {
-                TcpStream::connect(listener.address()).expect("it listens");
+                TcpStream::connect(address).expect("it listens");
             }
         });
         let leak = tracer.wait_for_leak_of(3);

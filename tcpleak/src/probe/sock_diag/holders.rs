@@ -131,7 +131,7 @@ impl Descriptor<'_> {
         })
     }
 
-    /// Whether a socket that is in no table gave up its local port, which only a program that
+    /// Whether a socket that is in no table gave up its local address, which only a program that
     /// dissolves its connection has it do. Kernels before 5.6 do not tell: then it is taken for no.
     ///
     /// This holds the socket for a moment, which delays nothing where there is no connection.
@@ -144,7 +144,7 @@ impl Descriptor<'_> {
         });
         let address = copy.and_then(|copy| getsockname(&copy).ok());
         let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-        address.is_some_and(|address| address.port() == 0)
+        address.is_some_and(|address| address.ip().is_unspecified())
     }
 }
 

@@ -45,6 +45,9 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["keep-sending", to] => connect::and_keep_sending(address(to)?),
         ["pool", to, size] => pool::keep_tidy(address(to)?, number(size)?),
         ["accept", at, count] => accept::and_forget(&accept::tcp(address(at)?)?, number(count)?),
+        ["accept-and-stay", at, count] => {
+            accept::and_stay(accept::tcp(address(at)?)?, number(count)?)
+        }
         ["accept-mptcp", at, count] => {
             accept::and_forget(&accept::mptcp(address(at)?)?, number(count)?)
         }

@@ -118,7 +118,7 @@ impl Source {
         }
         if matches!(self, Self::SockDiag(..)) {
             caveats.push(
-                "Sockets were read by sock_diag and /proc, because this kernel has no iterators for them: a descriptor whose connection died before tcpleak saw it open is not found."
+                "Sockets were read by sock_diag and /proc, because this kernel takes no iterators for them: a descriptor whose connection died before tcpleak saw it open is not found."
                     .to_owned(),
             );
         }

@@ -280,16 +280,12 @@ fn a_pool_at_work_is_not_a_leak() {
 
 #[test]
 fn a_server_that_closes_its_connections_leaks_nothing() {
-    let mut stories = Vec::new();
-    for force in [SURVEY, ALONE] {
-        let tracer = Tracer::watch_with(
-            &[force],
-            &["--pid", &std::process::id().to_string(), "--min-age", "0s"],
-        );
-        stories.push(tracer);
-    }
     let server = Server::start();
     let address = server.socket_address();
+    let pid = std::process::id().to_string();
+    // The tests that run beside this one have connections of this process too.
+    let options = ["--pid", &pid, "--port", &server.port()];
+    let mut stories = [SURVEY, ALONE].map(|force| Tracer::watch_with(&[force], &options));
     server.serve(|mut connection| {
         let _ = std::io::copy(
             &mut &connection,

@@ -47,7 +47,7 @@ impl Namespaces {
         Ok(thread::scope(|scope| scope.spawn(work).join()).unwrap_or_default())
     }
 
-    /// Has the list made anew the next time: a namespace that could not be entered may have ended.
+    /// Has the list made anew the next time. A namespace that could not be entered may have ended.
     pub fn look_again(&mut self) {
         self.listed_at = None;
     }

@@ -39,6 +39,8 @@ impl Dump {
     pub fn take(namespaces: &mut Namespaces, now: Duration, tick: Duration) -> io::Result<Self> {
         let mut dump = Self::default();
         let mut failures = Vec::new();
+        // What lies in a namespace that is not known yet is not found at all.
+        namespaces.look_again();
         for (netns, netlink) in namespaces.in_each(now, || Ok(Netlink::open))? {
             let listing = netlink.and_then(|netlink| {
                 netlink.dump(message::EVERY_STATE, |diag| dump.add(&diag, netns, tick))?;
@@ -52,11 +54,8 @@ impl Dump {
             }
         }
         let missed = failures.len() as u64;
-        if let Some(error) = failures.pop() {
-            namespaces.look_again();
-            if dump.listed.is_empty() {
-                return Err(error);
-            }
+        if let Some(error) = failures.pop().filter(|_| dump.listed.is_empty()) {
+            return Err(error);
         }
         dump.counts = decode::counts(dump.by_state.iter().copied(), missed);
         Ok(dump)
@@ -66,8 +65,10 @@ impl Dump {
         if let Some(count) = self.by_state.get_mut(usize::from(diag.state)) {
             *count += 1;
         }
-        // Of an MPTCP connection only a part is seen here, which tells nothing of the whole.
-        if diag.state == tcp_state::TIME_WAIT || diag.is_subflow {
+        // Of an MPTCP connection only a part is seen here, which tells nothing of the whole; its
+        // listener takes in connections of TCP too.
+        let is_part = diag.is_subflow && diag.state != tcp_state::LISTEN;
+        if diag.state == tcp_state::TIME_WAIT || is_part {
             return;
         }
         let Some(socket) = socket(diag, netns, tick) else {

@@ -27,7 +27,7 @@ const SURVEYS: (usize, usize) = (3, 30);
 /// The ways to survey: a name, and what asks for it.
 const WAYS: [(&str, &str); 3] = [
     ("iterators", ""),
-    ("sock_diag, /proc, records", "survey=sock_diag"),
+    ("sock_diag, /proc, programs", "survey=sock_diag"),
     ("sock_diag, /proc", "lifecycle=none"),
 ];
 

@@ -151,10 +151,7 @@ pub fn replies(datagram: &[u8]) -> impl Iterator<Item = Reply> {
 
 /// Walks over parts that begin with their length and are aligned to four bytes. The walk ends at one
 /// whose length is impossible.
-fn parts<'a>(
-    bytes: &'a [u8],
-    length: impl Fn(&[u8]) -> Option<u32>,
-) -> impl Iterator<Item = &'a [u8]> {
+fn parts(bytes: &[u8], length: impl Fn(&[u8]) -> Option<u32>) -> impl Iterator<Item = &[u8]> {
     const LEAST: usize = 4;
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -71,6 +71,7 @@ async fn snapshot(options: Snapshot) -> anyhow::Result<ExitCode> {
     let rules = Rules {
         min_age: options.select.min_age,
         watching: false,
+        traceable: probe.can_trace(),
     };
     let mut observer = Observer::new(probe, options.select, rules, 1.0)?;
     let report = observer.look().await?;
@@ -92,6 +93,7 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
     let rules = Rules {
         min_age: options.select.min_age,
         watching: true,
+        traceable: probe.can_trace(),
     };
     let pids = options.select.pid.clone();
     let mut observer = Observer::new(probe, options.select, rules, options.budget)?;

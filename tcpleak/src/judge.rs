@@ -22,6 +22,8 @@ pub struct Rules {
     /// Whether connections were traced, and surveyed more than once: without, some verdicts can only
     /// be hinted at.
     pub watching: bool,
+    /// Whether the kernel lets connections be traced at all.
+    pub traceable: bool,
 }
 
 /// What the evidence about one connection means.
@@ -303,7 +305,9 @@ fn qualifiers(
 ) -> Vec<Qualifier> {
     let mut qualifiers = Vec::new();
     let record = connection.record.as_ref();
-    if rules.watching && verdict != Verdict::NotAccepted {
+    if !rules.traceable && verdict != Verdict::NotAccepted {
+        qualifiers.push(Qualifier::NotTraced);
+    } else if rules.watching && verdict != Verdict::NotAccepted {
         match record.map(|record| (record.birth, &record.opener, record.origin)) {
             None | Some((Birth::BeforeTracer, ..)) => qualifiers.push(Qualifier::BeforeTracer),
             Some((_, None, _)) => qualifiers.push(Qualifier::OwnerFromSurvey),

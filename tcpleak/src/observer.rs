@@ -192,8 +192,9 @@ impl Observer {
                 used * 100.0
             )
         });
-        slowed_down
-            .into_iter()
+        self.probe
+            .caveats()
+            .chain(slowed_down)
             .chain(untraced)
             .chain(over)
             .collect()

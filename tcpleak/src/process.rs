@@ -15,6 +15,8 @@ use std::{
 
 use lru::LruCache;
 
+use crate::survey::{ProcessId, Task};
+
 /// Most processes that are remembered, the dead ones included.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Most bytes of a command line that are kept.
@@ -27,7 +29,7 @@ const LEFT_OUT: &str = "…";
 const FILE_BYTES: u64 = 64 * 1024;
 /// Length of the clock tick that `/proc` counts in; the kernel shows 100 in a second to user space
 /// whatever it uses itself.
-const NS_PER_TICK: u64 = 10_000_000;
+pub const NS_PER_TICK: u64 = 10_000_000;
 
 /// What is known about a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -167,13 +169,24 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds.parse().ok()?))
 }
 
+/// A process by its first thread, from its directory in `/proc`; none when it has ended.
+pub fn task(pid: u32, directory: &Path) -> Option<Task> {
+    let stat = Stat::read(directory).ok()?;
+    let start_ns = stat.start_ticks.checked_mul(NS_PER_TICK)?;
+    Some(Task {
+        process: ProcessId { pid, start_ns },
+        tid: pid,
+        comm: stat.comm,
+    })
+}
+
 /// Whether a process has this pid.
 pub fn is_running(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// The numbered directories of `/proc`.
-fn pids() -> Vec<u32> {
+pub fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };

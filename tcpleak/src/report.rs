@@ -209,6 +209,9 @@ pub enum Qualifier {
     AgeUnknown,
     /// Some of the connections were open before tcpleak started: their opener is not known.
     BeforeTracer,
+    /// The kernel does not let connections be traced: openers and code paths are not known, however
+    /// long tcpleak watches.
+    NotTraced,
     /// The code path of some of the connections was not captured.
     NotSampled,
     /// The owner was taken from who holds the descriptor, because accept() was not seen.
@@ -231,6 +234,7 @@ impl Qualifier {
             Self::Growing => "growing",
             Self::AgeUnknown => "age-unknown",
             Self::BeforeTracer => "before-tracer",
+            Self::NotTraced => "not-traced",
             Self::NotSampled => "not-sampled",
             Self::OwnerFromSurvey => "owner-from-survey",
             Self::HeldWithoutDescriptor => "held-without-descriptor",

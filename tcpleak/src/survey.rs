@@ -66,7 +66,7 @@ pub struct Sighting {
 /// A socket as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// Address of the `struct sock`.
+    /// What tells it from other sockets: the address of its `struct sock`, or its cookie.
     pub address: u64,
     /// Inode number of its file; zero when it has none.
     pub inode: u64,

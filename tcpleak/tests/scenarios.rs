@@ -32,6 +32,9 @@ use tcpleak::{
 struct Scenario {
     /// What the story shows, in a sentence.
     about: String,
+    /// The kernel lets nothing be traced.
+    #[serde(default)]
+    untraceable: bool,
     /// `snapshot` looks once without tracing.
     #[serde(default)]
     snapshot: bool,
@@ -250,6 +253,7 @@ fn play(path: &Path, scenario: Scenario) {
     let rules = Rules {
         min_age: select.min_age,
         watching: !scenario.snapshot,
+        traceable: !scenario.untraceable,
     };
     let captured = scenario.path;
     let mut sockets = scenario.socket;

@@ -22,6 +22,8 @@ enum Subject {
     Hooks,
     /// Code paths: captures, user space, memory, and the throughput of nginx
     Stacks,
+    /// A survey, by iterators and without
+    Surveys,
 }
 
 impl Subject {
@@ -30,6 +32,7 @@ impl Subject {
         match self {
             Self::Hooks => "hook-cost",
             Self::Stacks => "stack-cost",
+            Self::Surveys => "survey-cost",
         }
     }
 }

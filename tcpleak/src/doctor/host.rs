@@ -29,7 +29,7 @@ pub fn page() -> String {
         &match std::fs::metadata(types) {
             Ok(file) => format!("{types}, {} KiB", file.len() / 1024),
             Err(error) => {
-                format!("{types}: {error}; tcpleak needs a kernel with CONFIG_DEBUG_INFO_BTF=y")
+                format!("{types}: {error}; tracing takes a kernel with CONFIG_DEBUG_INFO_BTF=y")
             }
         },
     );

@@ -51,6 +51,7 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
     let rules = Rules {
         min_age: select.min_age,
         watching: true,
+        traceable: probe.can_trace(),
     };
     let mut observer = Observer::new(probe, select, rules, BUDGET)?;
     loop {

@@ -6,7 +6,10 @@ use aya::{
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::{ProbeError, decode, refused, refused_with};
+use super::{
+    ProbeError, decode,
+    error::{refused, refused_with},
+};
 use crate::code_path::{Capture, CaptureSource};
 
 /// The ring. What nobody takes from it is counted in the kernel once it is full.

@@ -10,7 +10,7 @@ use tcpleak_ebpf::{self as wire, PathHeader, birth, path_kind, tcp_state};
 
 use crate::{
     code_path::{Capture, Registers, Stack},
-    survey::{Birth, Holder, ProcessId, Record, Sighting, Socket, State, Task, Use},
+    survey::{Birth, Counts, Holder, ProcessId, Record, Sighting, Socket, State, Task, Use},
 };
 
 /// One record of a survey. `None` when it is cut short or in a state that no survey asks for.
@@ -63,11 +63,12 @@ pub fn capture(bytes: &[u8]) -> Option<Capture> {
 }
 
 fn socket(socket: &wire::Socket, tick: Duration) -> Option<Socket> {
+    let (local, remote) = ends(&socket.ends);
     Some(Socket {
         address: socket.address,
         inode: socket.inode,
-        local: end(socket.ends.local, socket.ends.local_port),
-        remote: end(socket.ends.remote, socket.ends.remote_port),
+        local,
+        remote,
         netns: socket.ends.netns,
         state: state(socket.state)?,
         copied_seq: socket.copied_seq,
@@ -94,7 +95,8 @@ fn at_least(ticks: u32, tick: Duration) -> Duration {
     tick.saturating_mul(ticks.saturating_sub(1))
 }
 
-fn connection(record: &wire::Connection) -> Option<Record> {
+/// A lifecycle record; `None` for one that holds nothing.
+pub fn connection(record: &wire::Connection) -> Option<Record> {
     let known = record.opened_at != 0 || record.peer_gone_at != 0;
     known.then(|| Record {
         birth: match record.birth {
@@ -152,11 +154,18 @@ fn name(comm: &[u8; wire::COMM_LEN]) -> String {
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }
 
+/// The local and the remote end.
+pub fn ends(ends: &wire::Endpoints) -> (SocketAddr, SocketAddr) {
+    let local = end(ends.local, ends.local_port);
+    (local, end(ends.remote, ends.remote_port))
+}
+
 fn end(address: [u8; 16], port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)).to_canonical(), port)
 }
 
-fn state(state: u8) -> Option<State> {
+/// A TCP state; `None` for one that no survey asks for.
+pub fn state(state: u8) -> Option<State> {
     Some(match state {
         tcp_state::ESTABLISHED => State::Established,
         tcp_state::SYN_SENT => State::SynSent,
@@ -171,6 +180,26 @@ fn state(state: u8) -> Option<State> {
         tcp_state::CLOSING => State::Closing,
         _ => return None,
     })
+}
+
+/// Socket counts from the number of sockets in each TCP state.
+pub fn counts(by_state: impl Iterator<Item = u64>, namespaces_missed: u64) -> Counts {
+    let mut counts = Counts {
+        namespaces_missed,
+        ..Counts::default()
+    };
+    for (state, number) in (0_u8..).zip(by_state) {
+        match state {
+            tcp_state::TIME_WAIT => counts.time_wait += number,
+            tcp_state::LISTEN | tcp_state::NEW_SYN_RECV => {}
+            tcp_state::CLOSE_WAIT => {
+                counts.close_wait += number;
+                counts.connections += number;
+            }
+            _ => counts.connections += number,
+        }
+    }
+    counts
 }
 
 fn read<T: Pod>(bytes: &[u8]) -> Option<T> {

@@ -7,7 +7,7 @@ const VARIABLE: &str = "TCPLEAK_FORCE_BACKEND";
 /// The jobs, and the backends of each, best first.
 const BACKENDS: &[(&str, &[&str])] = &[
     ("survey", &["iterators", "sock_diag"]),
-    ("lifecycle", &["tp_btf", "tracepoint"]),
+    ("lifecycle", &["tp_btf", "tracepoint", "none"]),
     (
         "accept",
         &["fexit", "kprobe", "kretprobe", "first-use", "syscalls"],
@@ -45,6 +45,12 @@ impl Forced {
         self.0.iter().any(|(name, _)| *name == job)
     }
 
+    /// Why no programs may be loaded, when a test asks for what a kernel without them gives.
+    pub fn refuses_programs(&self) -> Option<String> {
+        let words = || format!("left out: {VARIABLE} asks for lifecycle=none");
+        self.0.contains(&("lifecycle", "none")).then(words)
+    }
+
     /// Why a backend may not be used, when another one is asked for.
     pub fn refusal(&self, job: &str, backend: &str) -> Option<String> {
         let (_, asked) = self.0.iter().find(|(name, _)| *name == job)?;
@@ -75,6 +81,14 @@ mod tests {
         assert_eq!(forced.refusal("accept", "kretprobe"), None);
         assert!(forced.refusal("registers", "helper").is_some());
         assert_eq!(forced.refusal("use", "fexit"), None);
+    }
+
+    #[test]
+    fn programs_are_left_out_when_no_history_is_asked_for() {
+        let refused = |text| Forced::parse(text).unwrap().refuses_programs().is_some();
+        assert!(refused("survey=sock_diag,lifecycle=none"));
+        assert!(!refused("survey=sock_diag"));
+        assert!(!refused("lifecycle=tracepoint"));
     }
 
     #[test]

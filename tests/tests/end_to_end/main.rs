@@ -58,6 +58,7 @@ mod replaced_program;
 mod rust_program;
 mod signal_handler;
 mod snapshot;
+mod sock_diag;
 mod stalled_reader;
 mod static_program;
 mod thousands;

@@ -20,10 +20,17 @@ fn without_root_the_message_names_the_cause_and_the_way_out() {
     let program = directory.path().join("tcpleak");
     fs::copy(tcpleak_binary(), &program).expect("tcpleak can be copied");
 
-    for arguments in [&[][..], &["snapshot"], &["doctor"]] {
+    let commands = [&[][..], &["snapshot"], &["doctor"]];
+    // Without programs, the descriptors of others are out of reach.
+    let ways = ["", "lifecycle=none"];
+    for (arguments, way) in commands
+        .into_iter()
+        .flat_map(|arguments| ways.map(|way| (arguments, way)))
+    {
         let mut unprivileged = Command::new(&program);
         unprivileged
             .args(arguments)
+            .env("TCPLEAK_FORCE_BACKEND", way)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -22,9 +22,14 @@ fn answer(mut connection: TcpStream) {
 
 #[test]
 fn a_pool_in_use_whose_idle_connections_the_server_closed_is_not_a_leak() {
+    watch_a_pool(&[]);
+}
+
+/// Watches a pool in use, with these environment variables.
+pub fn watch_a_pool(environment: &[(&str, &str)]) {
     let server = Server::start();
     let mut client = Fixture::start(&["pool", &server.address(), &SIZE.to_string()]);
-    let mut tracer = Tracer::watch(&["--pid", &client.pid_text(), "--all"]);
+    let mut tracer = Tracer::watch_with(environment, &["--pid", &client.pid_text(), "--all"]);
     server.serve(answer);
     client.go();
 

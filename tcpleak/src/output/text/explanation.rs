@@ -167,7 +167,9 @@ pub(super) fn next_step(group: &Group) -> &'static str {
 /// Why there is no code path.
 pub(super) fn no_code_path(group: &Group) -> &'static str {
     let has = |qualifier| group.qualifiers.contains(&qualifier);
-    if has(Qualifier::BeforeTracer) {
+    if has(Qualifier::NotTraced) {
+        "unknown: this kernel does not let tcpleak trace. `tcpleak doctor` says why."
+    } else if has(Qualifier::BeforeTracer) {
         "unknown: opened before tcpleak started. It is known for connections that are opened while \
          `sudo tcpleak` watches."
     } else if has(Qualifier::NotSampled) {
@@ -218,8 +220,8 @@ fn remark(group: &Group, qualifier: Qualifier) -> Option<&'static str> {
         ),
         Qualifier::BeforeTracer if group.origin.is_none() => None,
         Qualifier::BeforeTracer => Some("Some were opened before tcpleak started."),
-        // These are counted.
-        Qualifier::NotSampled => None,
+        // In place of the code path; and these are counted.
+        Qualifier::NotTraced | Qualifier::NotSampled => None,
         Qualifier::OwnerFromSurvey => {
             Some("accept() was not seen: the owner is the process that holds the descriptor.")
         }

@@ -311,6 +311,9 @@ fn a_missing_code_path_has_its_reason() {
     assert!(
         reason(Qualifier::BeforeTracer).contains("Code unknown: opened before tcpleak started")
     );
+    assert!(
+        reason(Qualifier::NotTraced).contains("Code unknown: this kernel does not let tcpleak")
+    );
     assert!(reason(Qualifier::NotSampled).contains("Code unknown: not sampled"));
     assert!(reason(Qualifier::OwnerFromSurvey).contains("Code unknown: accept() was not seen"));
     assert!(reason(Qualifier::Growing).contains("Code unknown. It is known for connections"));

@@ -45,6 +45,25 @@ pub const SURVEY_SOCKETS: &[Backend] = &[Backend {
     misses: NOTHING,
 }];
 
+/// Surveys without programs.
+pub const SOCK_DIAG: &str = "sock_diag and /proc";
+
+/// What finds descriptors without programs.
+const SOCK_DIAG_HOLDERS: Backend = Backend {
+    word: "sock_diag",
+    name: SOCK_DIAG,
+    programs: &[],
+    misses: "sockets that no descriptor refers to, and connections of MPTCP",
+};
+
+/// What finds sockets without programs.
+const SOCK_DIAG_SOCKETS: Backend = Backend {
+    word: "sock_diag",
+    name: SOCK_DIAG,
+    programs: &[],
+    misses: "descriptors that were dead before a survey saw them open",
+};
+
 pub const LIFECYCLE: &[Backend] = &[
     Backend {
         word: "tp_btf",
@@ -193,8 +212,8 @@ pub const REGISTERS: &[Backend] = &[
 /// All ways to do a job that are known by name.
 pub fn of(job: Job) -> impl Iterator<Item = &'static Backend> {
     let (listed, last): (_, &'static [Backend]) = match job {
-        Job::SurveyHolders => (SURVEY_HOLDERS, &[]),
-        Job::SurveySockets => (SURVEY_SOCKETS, &[]),
+        Job::SurveyHolders => (SURVEY_HOLDERS, const { &[SOCK_DIAG_HOLDERS] }),
+        Job::SurveySockets => (SURVEY_SOCKETS, const { &[SOCK_DIAG_SOCKETS] }),
         Job::Lifecycle => (LIFECYCLE, &[]),
         Job::Destroy => (DESTROY, &[]),
         Job::Accept => (ACCEPT, const { &[ACCEPT_CALLS, FIRST_USE] }),

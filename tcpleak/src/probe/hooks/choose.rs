@@ -5,9 +5,11 @@ use aya::{Btf, Ebpf};
 use super::{
     Hook, Job, Refusal, Stacks,
     attach::{attach, detach},
-    backends::{self, ACCEPT, ACCEPT_CALLS, Backend, FIRST_USE, USE},
+    backends::{
+        self, ACCEPT, ACCEPT_CALLS, Backend, FIRST_USE, SURVEY_HOLDERS, SURVEY_SOCKETS, USE,
+    },
 };
-use crate::probe::{ProbeError, force::Forced, refused, refused_with};
+use crate::probe::{ProbeError, error::refused, force::Forced};
 
 /// Chooses how stacks are captured, and says why not better. `refusal` is the kernel's, of programs
 /// that copy stacks without its helpers.
@@ -83,17 +85,21 @@ impl<'a> Attacher<'a> {
         })
     }
 
-    /// The iterators: without them there is nothing to report.
-    pub fn attach_survey(&mut self) -> Result<(), ProbeError> {
-        self.require(Job::SurveyHolders)?;
-        self.require(Job::SurveySockets)
+    /// The iterators. Says whether they do the survey.
+    pub fn attach_survey(&mut self) -> bool {
+        self.first_of(Job::SurveyHolders, SURVEY_HOLDERS);
+        self.first_of(Job::SurveySockets, SURVEY_SOCKETS);
+        self.is_done(Job::SurveyHolders) && self.is_done(Job::SurveySockets)
     }
 
-    /// The hooks without which watching adds nothing.
-    pub fn attach_lifecycle(&mut self) -> Result<(), ProbeError> {
+    /// The hooks without which watching adds nothing. Says whether they are attached.
+    pub fn attach_lifecycle(&mut self) -> bool {
         // The end first: a record made in between would outlive its socket.
-        self.require(Job::Destroy)?;
-        self.require(Job::Lifecycle)
+        self.first_of(Job::Destroy, backends::of(Job::Destroy));
+        if self.is_done(Job::Destroy) {
+            self.first_of(Job::Lifecycle, backends::of(Job::Lifecycle));
+        }
+        self.is_done(Job::Lifecycle)
     }
 
     /// accept(), by the best hook; by its system calls only when asked, because these slow every
@@ -114,15 +120,9 @@ impl<'a> Attacher<'a> {
         self.hooks
     }
 
-    fn require(&mut self, job: Job) -> Result<(), ProbeError> {
-        self.first_of(job, backends::of(job));
-        let Some(hook) = self.hooks.last() else {
-            return Ok(());
-        };
-        match (hook.backend, hook.refusals.last()) {
-            (None, Some(refusal)) => Err(refused_with(refusal.backend, refusal.reason.clone())),
-            _ => Ok(()),
-        }
+    fn is_done(&self, job: Job) -> bool {
+        let mut hooks = self.hooks.iter();
+        hooks.any(|hook| hook.job == job && hook.backend.is_some())
     }
 
     fn first_of<'b>(&mut self, job: Job, backends: impl IntoIterator<Item = &'b Backend>) {

@@ -12,6 +12,7 @@ use aya::Ebpf;
 
 use self::backends::{Backend, FIRST_USE, NO_USE};
 pub use self::{
+    backends::SOCK_DIAG,
     choose::{Attacher, Choice, choose_stacks, exits_are_safe, trace_accept_calls, trace_uses},
     words::in_short,
 };
@@ -47,6 +48,14 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// A job that nothing does, for one reason.
+    pub fn none(job: Job, backend: &'static str, reason: String) -> Self {
+        Self {
+            refusals: vec![Refusal { backend, reason }],
+            ..Self::of(job)
+        }
+    }
+
     /// What the hook in use may miss.
     pub fn caveat(&self) -> Option<&'static str> {
         let name = self.backend?;
@@ -116,8 +125,9 @@ impl Job {
     /// What is lost without any hook for it.
     pub fn lost(self) -> &'static str {
         match self {
-            Self::SurveyHolders | Self::SurveySockets | Self::Lifecycle | Self::Destroy => {
-                "everything: tcpleak cannot work"
+            Self::SurveyHolders | Self::SurveySockets => "everything: tcpleak cannot work",
+            Self::Lifecycle | Self::Destroy => {
+                "everything but surveys: openers, code paths and exact ages are not known"
             }
             Self::Registers => "code paths",
             Self::Accept => FIRST_USE.misses,

@@ -43,6 +43,13 @@ pub fn and_forget(listener: &TcpListener, count: usize) -> Result<()> {
     protocol::forget(connections)
 }
 
+/// The same, and goes on listening.
+pub fn and_stay(listener: TcpListener, count: usize) -> Result<()> {
+    and_forget(&listener, count)?;
+    std::mem::forget(listener);
+    Ok(())
+}
+
 /// Accepts `count` connections and forgets them without a read or a write.
 pub fn in_silence(listener: &TcpListener, count: usize) -> Result<()> {
     be_ready(listener)?;

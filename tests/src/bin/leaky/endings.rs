@@ -49,6 +49,16 @@ pub fn disconnected(to: SocketAddr) -> Result<()> {
     keep(socket)
 }
 
+/// The same, with a pause in which the connection can be seen.
+pub fn disconnected_later(to: SocketAddr) -> Result<()> {
+    protocol::be_ready(&[]);
+    let socket = OwnedFd::from(connect::open_connection(to)?);
+    protocol::tell(&[("connected", "yes".into())]);
+    protocol::await_word();
+    rustix::net::connect_unspec(&socket)?;
+    keep(socket)
+}
+
 /// Shuts a connection down after its peer did, waits for the end, and keeps the descriptor.
 pub fn shut_down_in_order(to: SocketAddr) -> Result<()> {
     protocol::be_ready(&[]);

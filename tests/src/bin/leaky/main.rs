@@ -46,6 +46,9 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["keep-sending", to] => connect::and_keep_sending(address(to)?),
         ["pool", to, size] => pool::keep_tidy(address(to)?, number(size)?),
         ["accept", at, count] => accept::and_forget(&accept::tcp(address(at)?)?, number(count)?),
+        ["accept-and-stay", at, count] => {
+            accept::and_stay(accept::tcp(address(at)?)?, number(count)?)
+        }
         ["accept-mptcp", at, count] => {
             accept::and_forget(&accept::mptcp(address(at)?)?, number(count)?)
         }
@@ -62,6 +65,7 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["timed-out-connecting", to] => endings::timed_out_connecting(address(to)?),
         ["timed-out-sending", to] => endings::timed_out_sending(address(to)?),
         ["disconnected", to] => endings::disconnected(address(to)?),
+        ["disconnected-later", to] => endings::disconnected_later(address(to)?),
         ["shut-down-in-order", to] => endings::shut_down_in_order(address(to)?),
         _ => bail!("no such oddity: {arguments:?}"),
     }

@@ -1,0 +1,143 @@
+use tcpleak_ebpf::{Endpoints, Task, birth};
+
+use super::*;
+use crate::survey::{Birth, State};
+
+const NETNS: u32 = 4_026_531_840;
+
+/// 127.0.0.1, as the programs write it.
+const LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1];
+
+/// The record of a connection from port 40000 to port 80 that was opened at this second.
+fn record(opened_at: u64) -> Connection {
+    Connection {
+        opened_at: opened_at * 1_000_000_000,
+        birth: birth::CONNECTED,
+        origin: opened_at,
+        opener: Task {
+            start_ns: 123_456_789,
+            tgid: 42,
+            tid: 43,
+            comm: *b"leaky\0\0\0\0\0\0\0\0\0\0\0",
+        },
+        ends: Endpoints {
+            local: LOOPBACK,
+            remote: LOOPBACK,
+            local_port: 40_000,
+            remote_port: 80,
+            netns: NETNS,
+        },
+        ..Connection::default()
+    }
+}
+
+fn sighting() -> Sighting {
+    Sighting {
+        socket: Socket {
+            address: 7,
+            inode: 1,
+            local: "127.0.0.1:40000".parse().unwrap(),
+            remote: "127.0.0.1:80".parse().unwrap(),
+            netns: NETNS,
+            state: State::CloseWait,
+            copied_seq: 0,
+            unread: 0,
+            write_seq: 0,
+            snd_una: 0,
+            receive_window: 1,
+            since_ack: Duration::ZERO,
+            since_data: Duration::ZERO,
+            since_sent: Duration::ZERO,
+            last_event_at: Duration::ZERO,
+            accept_queue: 0,
+            backlog: 0,
+            error: 0,
+            fin_received: false,
+            has_owner: true,
+            has_file: true,
+        },
+        record: None,
+        holder: None,
+    }
+}
+
+/// The socket after it was offered these records.
+fn joined(records: &[Connection], seen_open_at: Option<u64>) -> Sighting {
+    let mut sighting = sighting();
+    let mut known = Records::wanted([&sighting.socket].into_iter());
+    for record in records {
+        known.offer(record);
+    }
+    known.give(&mut sighting, seen_open_at.map(Duration::from_secs));
+    sighting
+}
+
+fn origin(sighting: &Sighting) -> Option<u64> {
+    sighting.record.as_ref().and_then(|record| record.origin)
+}
+
+#[test]
+fn a_record_goes_to_the_socket_with_its_ends_and_namespace() {
+    let found = joined(&[record(5)], None).record.unwrap();
+    assert_eq!(found.birth, Birth::Connected);
+    assert_eq!(found.opened_at, Some(Duration::from_secs(5)));
+
+    let mut others = [record(5); 4];
+    others[0].ends.netns += 1;
+    others[1].ends.remote_port += 1;
+    others[2].ends.local[15] = 2;
+    // The other end of the same connection, on this host too.
+    others[3].ends.local_port = 80;
+    others[3].ends.remote_port = 40_000;
+    assert!(joined(&others, None).record.is_none());
+}
+
+#[test]
+fn a_record_without_local_port_fits_no_socket_yet() {
+    let mut connecting = record(5);
+    connecting.ends.local_port = 0;
+    assert!(joined(&[connecting], None).record.is_none());
+}
+
+#[test]
+fn of_several_records_with_these_ends_the_latest_is_that_of_an_open_socket() {
+    let records = [record(5), record(9), record(7)];
+    assert_eq!(origin(&joined(&records, None)), Some(9));
+}
+
+#[test]
+fn a_dead_socket_never_gets_the_record_of_a_connection_opened_after_it() {
+    let records = [record(5), record(9), record(7)];
+    assert_eq!(origin(&joined(&records, Some(8))), Some(7));
+    assert_eq!(origin(&joined(&records, Some(4))), None);
+}
+
+#[test]
+fn a_record_from_before_tracing_goes_by_the_end_of_the_connection() {
+    let mut old = record(0);
+    old.birth = birth::BEFORE_TRACER;
+    old.peer_gone_at = 6_000_000_000;
+    let found = joined(&[old], None).record.unwrap();
+    assert_eq!(found.peer_gone_at, Some(Duration::from_secs(6)));
+}
+
+#[test]
+fn the_opener_started_when_proc_says_that_its_holder_did() {
+    let opener = joined(&[record(5)], None).record.unwrap().opener.unwrap();
+    assert_eq!(opener.process.start_ns, 120_000_000);
+    assert_eq!((opener.process.pid, opener.tid), (42, 43));
+}
+
+#[test]
+fn how_a_dead_connection_ended_is_taken_from_its_record() {
+    let end = |error: u16| {
+        let mut record = record(5);
+        record.end_error = error;
+        let socket = joined(&[record], Some(6)).socket;
+        (socket.fin_received, socket.error)
+    };
+    assert_eq!(end(0), (true, 0));
+    assert_eq!(end(32), (true, 32));
+    assert_eq!(end(104), (false, 104));
+    assert_eq!(end(110), (false, 110));
+}

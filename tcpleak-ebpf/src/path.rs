@@ -11,6 +11,7 @@ use tcpleak_ebpf::{
 };
 
 use crate::{
+    cause::{self, Cause},
     cost,
     kernel::{current_has_user_stack, current_image},
     lifecycle::now,
@@ -39,7 +40,12 @@ pub enum Capture {
 pub trait Stacks {
     /// Captures the stack of the running thread, which has one, and sends it when it is new. Gives
     /// its fingerprint, zero when it could not be read.
-    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, slot: Capture) -> u64;
+    fn capture(
+        context: &impl EbpfContext,
+        scratch: *mut PathScratch,
+        slot: Capture,
+        sock: u64,
+    ) -> u64;
 }
 
 /// Registers and stack are copied: 5.15 and later. A 32-bit program's are not: its stack is laid out
@@ -48,10 +54,21 @@ pub struct Copied;
 
 impl Stacks for Copied {
     #[inline(always)]
-    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, slot: Capture) -> u64 {
+    fn capture(
+        context: &impl EbpfContext,
+        scratch: *mut PathScratch,
+        slot: Capture,
+        sock: u64,
+    ) -> u64 {
         // SAFETY: as in `capture`.
         let path = unsafe { &mut (*scratch).path };
-        if registers::read(&mut path.header) {
+        let saved = registers::saved();
+        match cause::of(saved, slot, sock) {
+            Cause::ThisCall => {}
+            Cause::RingCall => path.header.in_ring_call = 1,
+            Cause::RingInBetween => return of_io_uring(path),
+        }
+        if registers::read(saved, &mut path.header) {
             of_stack(scratch, slot)
         } else {
             of_frame_pointers(context, path)
@@ -64,7 +81,12 @@ pub struct Walked;
 
 impl Stacks for Walked {
     #[inline(always)]
-    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, _slot: Capture) -> u64 {
+    fn capture(
+        context: &impl EbpfContext,
+        scratch: *mut PathScratch,
+        _slot: Capture,
+        _sock: u64,
+    ) -> u64 {
         // SAFETY: as in `capture`.
         of_frame_pointers(context, unsafe { &mut (*scratch).path })
     }
@@ -83,11 +105,13 @@ pub fn permit(subject: Subject, tgid: u32) -> bool {
     permitted
 }
 
-/// Captures the running thread's user stack. Gives its fingerprint, zero when there is none.
+/// Captures the running thread's user stack, for what happens to the socket at this address. Gives its
+/// fingerprint, zero when there is none.
 #[inline(always)]
 pub fn capture<S: Stacks>(
     context: &impl EbpfContext,
     slot: Capture,
+    sock: u64,
     task: &Task,
     accounted: u32,
 ) -> u64 {
@@ -98,11 +122,12 @@ pub fn capture<S: Stacks>(
     // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
     let path = unsafe { &mut (*scratch).path };
     path.header.task = *task;
+    path.header.in_ring_call = 0;
     current_image(&mut path.header);
     let fingerprint = if !current_has_user_stack() {
-        of_worker(path)
+        of_io_uring(path)
     } else {
-        S::capture(context, scratch, slot)
+        S::capture(context, scratch, slot, sock)
     };
     if fingerprint == 0 {
         count(Counter::PathsUnreadable);
@@ -111,12 +136,12 @@ pub fn capture<S: Stacks>(
     fingerprint
 }
 
-/// A worker of io_uring has no user stack: all of a process's workers are one path.
+/// What io_uring does on no stack that tells anything is one path of the process.
 #[inline(always)]
-fn of_worker(path: &mut CapturedPath) -> u64 {
-    path.header.kind = path_kind::IO_WORKER;
+fn of_io_uring(path: &mut CapturedPath) -> u64 {
+    path.header.kind = path_kind::IO_URING;
     path.header.length = 0;
-    let fingerprint = mix(seed(&path.header), u64::from(path_kind::IO_WORKER));
+    let fingerprint = mix(seed(&path.header), u64::from(path_kind::IO_URING));
     send(path, fingerprint);
     fingerprint
 }
@@ -207,7 +232,11 @@ fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath) -> u64
 #[inline(always)]
 fn take_for_code(ranges: &mut [CodeRange; CODE_RANGES], sp: u64) {
     const LOWEST: u64 = 0x1000;
-    const HIGHEST: u64 = 1 << 47;
+    const HIGHEST: u64 = if cfg!(bpf_target_arch = "aarch64") {
+        1 << 48
+    } else {
+        1 << 47
+    };
     /// The stack is not larger, as a rule.
     const AROUND: u64 = 16 << 20;
     let (below, above) = (sp.wrapping_sub(AROUND), sp.wrapping_add(AROUND));

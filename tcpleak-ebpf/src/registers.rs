@@ -20,6 +20,8 @@ mod place {
     pub const MODE: u32 = 136;
     pub const MODE_MASK: u64 = 0xffff;
     pub const MODE_32_BIT: u64 = 0x23;
+    pub const CALL: u32 = 120;
+    pub const FIRST_ARGUMENT: u32 = ARGUMENTS[0];
 }
 #[cfg(bpf_target_arch = "aarch64")]
 mod place {
@@ -32,13 +34,28 @@ mod place {
     pub const MODE: u32 = 264;
     pub const MODE_MASK: u64 = 0x10;
     pub const MODE_32_BIT: u64 = 0x10;
+    pub const CALL: u32 = 280;
+    /// The register itself holds what the call returns.
+    pub const FIRST_ARGUMENT: u32 = 272;
+}
+
+/// Where the kernel saved the user registers of the running thread.
+#[inline(always)]
+pub fn saved() -> Address {
+    // SAFETY: the helpers take the running task and give the place of its saved registers.
+    Address(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
+}
+
+/// The system call that the running thread is in: its number, and its first argument as a descriptor.
+/// The number is negative outside of one.
+#[inline(always)]
+pub fn system_call(saved: Address) -> (i32, u32) {
+    (saved.read(place::CALL), saved.read(place::FIRST_ARGUMENT))
 }
 
 /// Reads the user registers of the running thread. False for 32-bit programs.
 #[inline(always)]
-pub fn read(header: &mut PathHeader) -> bool {
-    // SAFETY: the helpers take the running task and give the place of its saved registers.
-    let saved = Address(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64);
+pub fn read(saved: Address, header: &mut PathHeader) -> bool {
     if saved.read::<u64>(place::MODE) & place::MODE_MASK == place::MODE_32_BIT {
         return false;
     }

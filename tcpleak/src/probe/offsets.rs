@@ -53,6 +53,7 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
             .or_else(|_| task("real_start_time", LONG))?,
         task_files: task("files", LONG)?,
         task_mm: task("mm", LONG)?,
+        task_io_uring: task("io_uring", LONG).unwrap_or_default(),
         mm_start_stack: of("mm_struct", "start_stack", LONG)?,
         mm_exec_vm: of("mm_struct", "exec_vm", LONG)?,
         files_fdt: of("files_struct", "fdt", LONG)?,

@@ -17,6 +17,14 @@ pub const MAX_FRAMES: usize = 64;
 /// beside the header.
 pub const STACK_BYTES: usize = 127 * 256;
 
+/// Bytes below the stack pointer that are copied too: on arm64 Go keeps the frame pointer of the caller
+/// there.
+pub const BELOW_STACK: u64 = if cfg!(any(bpf_target_arch = "aarch64", target_arch = "aarch64")) {
+    8
+} else {
+    0
+};
+
 /// Most ranges of addresses that a process's code is said to lie in.
 pub const CODE_RANGES: usize = 4;
 
@@ -251,7 +259,7 @@ pub struct PathHeader {
 pub struct CapturedPath {
     /// What follows.
     pub header: PathHeader,
-    /// The stack from `sp` on, or return addresses, innermost first.
+    /// The stack from [`BELOW_STACK`] bytes below `sp` on, or return addresses, innermost first.
     pub payload: [u64; STACK_BYTES / 8],
 }
 

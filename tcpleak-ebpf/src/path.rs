@@ -6,8 +6,8 @@
 
 use aya_ebpf::{EbpfContext, bindings::BPF_F_USER_STACK, helpers::bpf_get_stack};
 use tcpleak_ebpf::{
-    CODE_RANGES, CapturedPath, CodeRange, Counter, MAX_FRAMES, PathHeader, STACK_BYTES, Task,
-    path_kind,
+    BELOW_STACK, CODE_RANGES, CapturedPath, CodeRange, Counter, MAX_FRAMES, PathHeader,
+    STACK_BYTES, Task, path_kind,
 };
 
 use crate::{
@@ -182,7 +182,7 @@ fn prepare(scratch: &mut PathScratch) {
     *walk = Walk {
         ranges: [CodeRange::default(); CODE_RANGES],
         fingerprint: mix(seed(&path.header), path.header.pc),
-        sp: path.header.sp,
+        sp: path.header.sp.wrapping_sub(BELOW_STACK),
         bytes: STACK_BYTES as u32,
         walked: 0,
         adds_up: 1,

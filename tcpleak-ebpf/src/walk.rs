@@ -35,7 +35,7 @@ pub struct Walk {
     pub ranges: [CodeRange; CODE_RANGES],
     /// What was added up so far.
     pub fingerprint: u64,
-    /// Where the stack begins.
+    /// Where to begin.
     pub sp: u64,
     /// Bytes to walk over, in whole blocks.
     pub bytes: u32,

@@ -15,6 +15,10 @@ use super::{
 };
 use crate::report::{Frame, Incomplete};
 
+/// Whether frame pointers that lead to the root may have passed by callers on the way: on arm64 code
+/// that keeps none leaves the register alone.
+const SKIPS_CALLERS: bool = cfg!(target_arch = "aarch64");
+
 /// Most frames of a path, inlined ones included.
 pub const FRAMES: usize = 256;
 
@@ -75,7 +79,8 @@ impl Path {
         let incomplete = match self.end {
             _ if failed => Some(Incomplete::ReaderFailed),
             Ended::Unwound(End::Root) if !truncated => None,
-            Ended::Unwound(End::Unproven | End::Lost) | Ended::Walked if proven => None,
+            Ended::Unwound(End::Unproven | End::Lost) if proven => None,
+            Ended::Walked if proven && !SKIPS_CALLERS => None,
             Ended::Unwound(End::Root | End::StackTooDeep | End::TooMany) => {
                 Some(Incomplete::StackTooDeep)
             }

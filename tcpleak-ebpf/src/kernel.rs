@@ -124,6 +124,12 @@ impl Sock {
         self.tcp.0
     }
 
+    /// Whether it is the one at this address, which may be that of the MPTCP socket above it.
+    #[inline(always)]
+    pub fn is(self, address: u64) -> bool {
+        self.tcp.0 == address || self.outer.0 == address
+    }
+
     /// Its TCP state.
     #[inline(always)]
     pub fn state(self) -> u8 {
@@ -288,10 +294,17 @@ pub fn current_image(header: &mut PathHeader) {
     }
 }
 
-/// Whether the running thread has a user stack of its own: an io_uring worker has none.
+/// Whether the running thread has a user stack of its own: a kernel thread of io_uring has none.
 #[inline(always)]
 pub fn current_has_user_stack() -> bool {
     current().read::<u32>(offset!(task_flags)) & (PF_KTHREAD | PF_IO_WORKER) == 0
+}
+
+/// Whether the running thread has ever used io_uring, which may do things for it at any time.
+#[inline(always)]
+pub fn current_uses_io_uring() -> bool {
+    let member = offset!(task_io_uring);
+    member != 0 && current().follow(member).is_some()
 }
 
 /// The socket behind a descriptor of the running process.

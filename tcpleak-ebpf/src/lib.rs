@@ -17,6 +17,14 @@ pub const MAX_FRAMES: usize = 64;
 /// beside the header.
 pub const STACK_BYTES: usize = 127 * 256;
 
+/// Bytes below the stack pointer that are copied too: on arm64 Go keeps the frame pointer of the caller
+/// there.
+pub const BELOW_STACK: u64 = if cfg!(any(bpf_target_arch = "aarch64", target_arch = "aarch64")) {
+    8
+} else {
+    0
+};
+
 /// Most ranges of addresses that a process's code is said to lie in.
 pub const CODE_RANGES: usize = 4;
 
@@ -93,8 +101,9 @@ pub mod path_kind {
     pub const STACK: u32 = 0;
     /// Return addresses, found by frame pointers.
     pub const FRAME_POINTERS: u32 = 1;
-    /// Nothing: a worker thread of io_uring, which has no user stack.
-    pub const IO_WORKER: u32 = 2;
+    /// Nothing: io_uring did it, in a thread of the kernel, or in between while a thread of the
+    /// program was at something else.
+    pub const IO_URING: u32 = 2;
 }
 
 /// Uses of a connection in one direction.
@@ -237,6 +246,11 @@ pub struct PathHeader {
     pub kind: u32,
     /// Bytes of payload that follow.
     pub length: u32,
+    /// One when io_uring did it while the thread was in io_uring_enter(): there it asks for work, and
+    /// waits for what was asked for before.
+    pub in_ring_call: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// A captured code path, sent once for each fingerprint, and only as much of it as is filled.
@@ -245,7 +259,7 @@ pub struct PathHeader {
 pub struct CapturedPath {
     /// What follows.
     pub header: PathHeader,
-    /// The stack from `sp` on, or return addresses, innermost first.
+    /// The stack from [`BELOW_STACK`] bytes below `sp` on, or return addresses, innermost first.
     pub payload: [u64; STACK_BYTES / 8],
 }
 
@@ -355,6 +369,8 @@ pub struct Offsets {
     pub task_stack: u32,
     /// From the start of a task's stack to the registers with which it entered the kernel.
     pub stack_registers: u32,
+    /// Zero when the kernel has no io_uring: it is never the first member.
+    pub task_io_uring: u32,
     pub mm_start_stack: u32,
     pub mm_exec_vm: u32,
     pub files_fdt: u32,
@@ -412,15 +428,15 @@ const _: () = {
     assert!(size_of::<Connection>() == 208);
     assert!(size_of::<Socket>() == 120);
     assert!(size_of::<Sighting>() == 368);
-    assert!(size_of::<PathHeader>() == 96);
-    assert!(size_of::<CapturedPath>() == 96 + STACK_BYTES);
+    assert!(size_of::<PathHeader>() == 104);
+    assert!(size_of::<CapturedPath>() == 104 + STACK_BYTES);
     // The most that the kernel allocates for each CPU.
     assert!(size_of::<CapturedPath>() <= 32 * 1024);
     assert!(8 * MAX_FRAMES <= STACK_BYTES);
     assert!(size_of::<ProcessCode>() == 88);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);
-    assert!(size_of::<Offsets>() == 51 * 4);
+    assert!(size_of::<Offsets>() == 52 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]

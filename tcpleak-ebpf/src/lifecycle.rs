@@ -89,12 +89,24 @@ pub fn accepted<S: Stacks>(context: &impl EbpfContext, sock: Sock) {
             // hooks of one socket, which the kernel runs one after another.
             let record = unsafe { &mut *record };
             if record.birth == birth::PENDING {
-                own::<S>(context, record, birth::ACCEPTED, Capture::Accept);
+                own::<S>(
+                    context,
+                    record,
+                    sock.key(),
+                    birth::ACCEPTED,
+                    Capture::Accept,
+                );
             }
         }
         None => {
             if let Some(record) = new_record(Capture::Accept, sock, birth::PENDING) {
-                own::<S>(context, record, birth::ACCEPTED, Capture::Accept);
+                own::<S>(
+                    context,
+                    record,
+                    sock.key(),
+                    birth::ACCEPTED,
+                    Capture::Accept,
+                );
                 keep(context, sock, record);
             }
         }
@@ -122,7 +134,7 @@ pub fn used<S: Stacks>(context: &impl EbpfContext, sock: u64, outcome: &Outcome)
     let record = unsafe { &mut *record };
     let mut claimed = false;
     if record.birth == birth::PENDING {
-        own::<S>(context, record, birth::FIRST_USED, outcome.program);
+        own::<S>(context, record, sock, birth::FIRST_USED, outcome.program);
         claimed = true;
     }
     let reads = matches!(outcome.program, Capture::Receive);
@@ -152,7 +164,7 @@ pub fn used<S: Stacks>(context: &impl EbpfContext, sock: u64, outcome: &Outcome)
         uses.path = origin;
         uses.captured_count = uses.count;
     } else if notable || end_of_file {
-        capture_use::<S>(context, uses, outcome.program);
+        capture_use::<S>(context, uses, sock, outcome.program);
     }
 }
 
@@ -169,7 +181,7 @@ fn note(uses: &mut Use, now: u64) -> bool {
 }
 
 #[inline(always)]
-fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, program: Capture) {
+fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, sock: u64, program: Capture) {
     // Under load most are not: so this comes first.
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if !permit(Subject::Use, tgid) {
@@ -183,7 +195,7 @@ fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, program: C
     if !describe_current_process(task) {
         return;
     }
-    let path = capture::<S>(context, program, task, cost_slot::USE);
+    let path = capture::<S>(context, program, sock, task, cost_slot::USE);
     // The path of an earlier use tells more than none.
     if path != 0 {
         uses.path = path;
@@ -193,7 +205,13 @@ fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, program: C
 
 fn connecting<S: Stacks>(context: &impl EbpfContext, sock: Sock) {
     if let Some(record) = new_record(Capture::State, sock, birth::PENDING) {
-        own::<S>(context, record, birth::CONNECTED, Capture::State);
+        own::<S>(
+            context,
+            record,
+            sock.key(),
+            birth::CONNECTED,
+            Capture::State,
+        );
         keep(context, sock, record);
     }
 }
@@ -263,19 +281,29 @@ fn new_record(program: Capture, sock: Sock, birth: u8) -> Option<&'static mut Co
     Some(record)
 }
 
-/// Writes the running process into a record. A kernel thread's connection stays without an owner.
+/// Writes the running process into the record of a socket. A kernel thread is no owner: before 5.12
+/// they did the work of io_uring. What one has accepted can still be claimed by its first use.
 #[inline(always)]
-fn own<S: Stacks>(context: &impl EbpfContext, record: &mut Connection, birth: u8, slot: Capture) {
-    record.birth = birth;
+fn own<S: Stacks>(
+    context: &impl EbpfContext,
+    record: &mut Connection,
+    sock: u64,
+    birth: u8,
+    slot: Capture,
+) {
     if !describe_current_process(&mut record.opener) {
+        if birth == birth::CONNECTED {
+            record.birth = birth;
+        }
         return;
     }
+    record.birth = birth;
     if permit(Subject::Origin, record.opener.tgid) {
         let accounted = match slot {
             Capture::State | Capture::Accept => cost_slot::LIFECYCLE,
             Capture::Receive | Capture::Send => cost_slot::USE,
         };
-        record.origin = capture::<S>(context, slot, &record.opener, accounted);
+        record.origin = capture::<S>(context, slot, sock, &record.opener, accounted);
     }
     // SAFETY: the helper takes nothing and returns a number.
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };

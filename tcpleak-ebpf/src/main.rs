@@ -9,6 +9,7 @@
 #![no_main]
 
 mod calls;
+mod cause;
 mod cost;
 mod kernel;
 mod lifecycle;

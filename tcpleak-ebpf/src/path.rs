@@ -6,13 +6,14 @@
 
 use aya_ebpf::{EbpfContext, bindings::BPF_F_USER_STACK, helpers::bpf_get_stack};
 use tcpleak_ebpf::{
-    CODE_RANGES, CapturedPath, CodeRange, Counter, MAX_FRAMES, PathHeader, STACK_BYTES, Task,
-    path_kind,
+    BELOW_STACK, CODE_RANGES, CapturedPath, CodeRange, Counter, MAX_FRAMES, PathHeader,
+    STACK_BYTES, Task, path_kind,
 };
 
 use crate::{
+    cause::{self, Cause},
     cost,
-    kernel::{current_has_user_stack, current_image},
+    kernel::{Address, current_has_user_stack, current_image, current_registers},
     lifecycle::now,
     limits::{self, Subject},
     maps::{KNOWN_PATHS, PATH_SCRATCH, PATHS, PROCESS_CODE, PathScratch, count},
@@ -39,7 +40,12 @@ pub enum Capture {
 pub trait Stacks {
     /// Captures the stack of the running thread, which has one, and sends it when it is new. Gives
     /// its fingerprint, zero when it could not be read.
-    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, slot: Capture) -> u64;
+    fn capture(
+        context: &impl EbpfContext,
+        scratch: *mut PathScratch,
+        slot: Capture,
+        sock: u64,
+    ) -> u64;
 }
 
 /// Registers and stack are copied: 5.15 and later. A 32-bit program's are not: its stack is laid out
@@ -48,10 +54,19 @@ pub struct Copied;
 
 impl Stacks for Copied {
     #[inline(always)]
-    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, slot: Capture) -> u64 {
+    fn capture(
+        context: &impl EbpfContext,
+        scratch: *mut PathScratch,
+        slot: Capture,
+        sock: u64,
+    ) -> u64 {
         // SAFETY: as in `capture`.
         let path = unsafe { &mut (*scratch).path };
-        if registers::read(&mut path.header) {
+        let saved = registers::saved();
+        if is_of_other_code(path, saved, slot, sock) {
+            return of_io_uring(path);
+        }
+        if registers::read(saved, &mut path.header) {
             of_stack(scratch, slot, run)
         } else {
             of_frame_pointers(context, path)
@@ -69,16 +84,40 @@ pub struct Walked;
 
 impl Stacks for Walked {
     #[inline(always)]
-    fn capture(context: &impl EbpfContext, scratch: *mut PathScratch, slot: Capture) -> u64 {
+    fn capture(
+        context: &impl EbpfContext,
+        scratch: *mut PathScratch,
+        slot: Capture,
+        sock: u64,
+    ) -> u64 {
         // SAFETY: as in `capture`.
         let path = unsafe { &mut (*scratch).path };
         // SAFETY: a plain read of an initialised static.
         let copies = unsafe { core::ptr::read_volatile(&raw const COPY_BY_CALLS) } != 0;
-        if copies && registers::read_from_stack(&mut path.header) {
-            of_stack(scratch, slot, run_by_calls)
-        } else {
-            of_frame_pointers(context, path)
+        let Some(saved) = current_registers().filter(|_| copies) else {
+            return of_frame_pointers(context, path);
+        };
+        if !registers::read_unproven(saved, &mut path.header) {
+            return of_frame_pointers(context, path);
         }
+        if is_of_other_code(path, saved, slot, sock) {
+            return of_io_uring(path);
+        }
+        of_stack(scratch, slot, run_by_calls)
+    }
+}
+
+/// Whether the stack is that of code which has nothing to do with what happens to the socket. Notes in
+/// the path when it is that of a call into io_uring.
+#[inline(always)]
+fn is_of_other_code(path: &mut CapturedPath, saved: Address, slot: Capture, sock: u64) -> bool {
+    match cause::of(saved, slot, sock) {
+        Cause::ThisCall => false,
+        Cause::RingCall => {
+            path.header.in_ring_call = 1;
+            false
+        }
+        Cause::RingInBetween => true,
     }
 }
 
@@ -95,11 +134,13 @@ pub fn permit(subject: Subject, tgid: u32) -> bool {
     permitted
 }
 
-/// Captures the running thread's user stack. Gives its fingerprint, zero when there is none.
+/// Captures the running thread's user stack, for what happens to the socket at this address. Gives its
+/// fingerprint, zero when there is none.
 #[inline(always)]
 pub fn capture<S: Stacks>(
     context: &impl EbpfContext,
     slot: Capture,
+    sock: u64,
     task: &Task,
     accounted: u32,
 ) -> u64 {
@@ -110,11 +151,12 @@ pub fn capture<S: Stacks>(
     // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
     let path = unsafe { &mut (*scratch).path };
     path.header.task = *task;
+    path.header.in_ring_call = 0;
     current_image(&mut path.header);
     let fingerprint = if !current_has_user_stack() {
-        of_worker(path)
+        of_io_uring(path)
     } else {
-        S::capture(context, scratch, slot)
+        S::capture(context, scratch, slot, sock)
     };
     if fingerprint == 0 {
         count(Counter::PathsUnreadable);
@@ -123,12 +165,12 @@ pub fn capture<S: Stacks>(
     fingerprint
 }
 
-/// A worker of io_uring has no user stack: all of a process's workers are one path.
+/// What io_uring does on no stack that tells anything is one path of the process.
 #[inline(always)]
-fn of_worker(path: &mut CapturedPath) -> u64 {
-    path.header.kind = path_kind::IO_WORKER;
+fn of_io_uring(path: &mut CapturedPath) -> u64 {
+    path.header.kind = path_kind::IO_URING;
     path.header.length = 0;
-    let fingerprint = mix(seed(&path.header), u64::from(path_kind::IO_WORKER));
+    let fingerprint = mix(seed(&path.header), u64::from(path_kind::IO_URING));
     send(path, fingerprint);
     fingerprint
 }
@@ -169,7 +211,7 @@ fn prepare(scratch: &mut PathScratch) {
     *walk = Walk {
         ranges: [CodeRange::default(); CODE_RANGES],
         fingerprint: mix(seed(&path.header), path.header.pc),
-        sp: path.header.sp,
+        sp: path.header.sp.wrapping_sub(BELOW_STACK),
         bytes: STACK_BYTES as u32,
         walked: 0,
         adds_up: 1,
@@ -219,7 +261,11 @@ fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath) -> u64
 #[inline(always)]
 fn take_for_code(ranges: &mut [CodeRange; CODE_RANGES], sp: u64) {
     const LOWEST: u64 = 0x1000;
-    const HIGHEST: u64 = 1 << 47;
+    const HIGHEST: u64 = if cfg!(bpf_target_arch = "aarch64") {
+        1 << 48
+    } else {
+        1 << 47
+    };
     /// The stack is not larger, as a rule.
     const AROUND: u64 = 16 << 20;
     let (below, above) = (sp.wrapping_sub(AROUND), sp.wrapping_add(AROUND));

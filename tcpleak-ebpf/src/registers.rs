@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use tcpleak_ebpf::PathHeader;
 
-use crate::kernel::{Address, current_registers};
+use crate::kernel::Address;
 
 /// Offsets into `struct pt_regs`, which is fixed for each architecture.
 #[cfg(bpf_target_arch = "x86_64")]
@@ -22,6 +22,8 @@ mod place {
     pub const MODE_32_BIT: u64 = 0x23;
     pub const USER_MASK: u64 = u64::MAX;
     pub const USER_64_BIT: u64 = 0x33;
+    pub const CALL: u32 = 120;
+    pub const FIRST_ARGUMENT: u32 = ARGUMENTS[0];
 }
 #[cfg(bpf_target_arch = "aarch64")]
 mod place {
@@ -36,23 +38,35 @@ mod place {
     pub const MODE_32_BIT: u64 = 0x10;
     pub const USER_MASK: u64 = 0x1f;
     pub const USER_64_BIT: u64 = 0;
+    pub const CALL: u32 = 280;
+    /// The register itself holds what the call returns.
+    pub const FIRST_ARGUMENT: u32 = 272;
+}
+
+/// Where the kernel saved the user registers of the running thread.
+#[inline(always)]
+pub fn saved() -> Address {
+    // SAFETY: the helpers take the running task and give the place of its saved registers.
+    Address(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
+}
+
+/// The system call that the running thread is in: its number, and its first argument as a descriptor.
+/// The number is negative outside of one.
+#[inline(always)]
+pub fn system_call(saved: Address) -> (i32, u32) {
+    (saved.read(place::CALL), saved.read(place::FIRST_ARGUMENT))
 }
 
 /// Reads the user registers of the running thread. False for 32-bit programs.
 #[inline(always)]
-pub fn read(header: &mut PathHeader) -> bool {
-    // SAFETY: the helpers take the running task and give the place of its saved registers.
-    let saved = Address(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64);
+pub fn read(saved: Address, header: &mut PathHeader) -> bool {
     saved.read::<u64>(place::MODE) & place::MODE_MASK != place::MODE_32_BIT && fill(header, saved)
 }
 
-/// The same without a helper: from the running thread's kernel stack. False also when what is found
-/// there are no registers of a 64-bit program.
+/// The same where no helper vouches for the place. False also when what is found there are no
+/// registers of a 64-bit program.
 #[inline(always)]
-pub fn read_from_stack(header: &mut PathHeader) -> bool {
-    let Some(saved) = current_registers() else {
-        return false;
-    };
+pub fn read_unproven(saved: Address, header: &mut PathHeader) -> bool {
     saved.read::<u64>(place::MODE) & place::USER_MASK == place::USER_64_BIT
         && fill(header, saved)
         && header.pc < USER_END

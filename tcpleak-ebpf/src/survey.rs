@@ -51,7 +51,8 @@ impl TaskFile {
         mark(sock);
         // SAFETY: only the presence of the entry is looked at.
         let suspect = unsafe { SUSPECTS.get(kernel::process_of(task)) }.is_some();
-        if suspect || sock.is_remarkable() {
+        // One that has no connection tells nothing of a pool, and looks like a dead one.
+        if (suspect && sock.state() != tcp_state::CLOSE) || sock.is_remarkable() {
             let holder = Holder {
                 task,
                 inode,

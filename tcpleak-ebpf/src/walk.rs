@@ -35,7 +35,7 @@ pub struct Walk {
     pub ranges: [CodeRange; CODE_RANGES],
     /// What was added up so far.
     pub fingerprint: u64,
-    /// Where the stack begins.
+    /// Where to begin.
     pub sp: u64,
     /// Bytes to walk over, in whole blocks.
     pub bytes: u32,
@@ -128,8 +128,9 @@ fn block(slot: u32, number: u64) -> i64 {
         let block = unsafe { &*block };
         let mut fingerprint = walk.fingerprint;
         for word in block {
-            let chosen = if_code(&walk.ranges, *word);
-            fingerprint = mix(fingerprint, *word) & chosen | fingerprint & !chosen;
+            let word = plain_address(*word);
+            let chosen = if_code(&walk.ranges, word);
+            fingerprint = mix(fingerprint, word) & chosen | fingerprint & !chosen;
         }
         walk.fingerprint = fingerprint;
     }
@@ -148,6 +149,22 @@ fn if_code(ranges: &[CodeRange; CODE_RANGES], word: u64) -> u64 {
     let any = inside(&ranges[0]) | inside(&ranges[1]) | inside(&ranges[2]) | inside(&ranges[3]);
     // The compiler would make a branch of it all the same.
     core::hint::black_box((any as i64 >> 63) as u64)
+}
+
+/// A word without the bits that authenticate it, should it be a return address: they depend on where
+/// on the stack it lies. The highest ones stay, so that few other words become addresses. Code is not
+/// mapped above 48 bits unless a program asks for it.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn plain_address(word: u64) -> u64 {
+    word & !(0x7f << 48)
+}
+
+/// A word, which may be a return address.
+#[cfg(not(bpf_target_arch = "aarch64"))]
+#[inline(always)]
+fn plain_address(word: u64) -> u64 {
+    word
 }
 
 /// One step of a multiply-and-rotate hash: every input bit reaches the high half, the rotation

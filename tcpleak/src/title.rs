@@ -1,13 +1,13 @@
 //! Whom a code path blames: the functions of the program itself, and the one to look at first.
 //!
-//! Pure. What happened on a worker of io_uring is nobody's: the stack there is the kernel's.
+//! Pure. What io_uring did by itself is nobody's: the stack there is not that of who asked for it.
 
 use std::borrow::Cow;
 
 use crate::report::{CodePath, Frame, Incomplete, LastUse, PathKind, Title, TitlePath};
 
-/// Runtime of the frames of io_uring's workers.
-const IO_URING: &str = "io_uring";
+/// Runtime of the frames that stand for io_uring.
+pub const IO_URING: &str = "io_uring";
 
 /// What a frame is called: its function, or `crawler+0x1a2b` (module and offset) when that has no
 /// name; `None` when neither is known.
@@ -89,7 +89,7 @@ fn candidates(path: Option<&CodePath>, which: TitlePath) -> impl Iterator<Item =
 
 /// The frames of the program itself.
 fn program(frames: &[Frame], incomplete: Option<Incomplete>) -> impl Iterator<Item = &Frame> {
-    let of_a_program = incomplete != Some(Incomplete::IoUringWorker);
+    let of_a_program = incomplete != Some(Incomplete::IoUring);
     frames
         .iter()
         .filter(move |frame| of_a_program && frame.own && frame.runtime != IO_URING)
@@ -232,7 +232,7 @@ mod tests {
         worker.runtime = IO_URING.into();
         let frames = vec![worker, own("ret_from_fork", "entry.S", 1)];
         let path = |incomplete| CodePath::new(PathKind::Write, frames.clone(), incomplete);
-        let whole = path(Some(Incomplete::IoUringWorker));
+        let whole = path(Some(Incomplete::IoUring));
         assert_eq!(named(None, Some(used(None, Some(whole)))), None);
         let labelled = path(None);
         assert_eq!(
@@ -245,6 +245,6 @@ mod tests {
     fn a_recursion_is_one_function() {
         let frames = path(PathKind::Read, &["recv", "walk", "walk", "main", "walk"]).frames;
         assert_eq!(own_functions(&frames, None), ["walk", "main", "walk"]);
-        assert!(own_functions(&frames, Some(Incomplete::IoUringWorker)).is_empty());
+        assert!(own_functions(&frames, Some(Incomplete::IoUring)).is_empty());
     }
 }

@@ -33,7 +33,7 @@ use crate::{
 
 /// Language runtime of every frame that is found by address.
 const NATIVE: &str = "native";
-/// The runtime of frames that io_uring's worker threads stand for.
+/// The runtime of frames that stand for io_uring.
 const IO_URING: &str = "io_uring";
 /// The runtime of code that was compiled while the program ran.
 const JIT: &str = "jit";
@@ -51,6 +51,8 @@ pub struct Capture {
     pub image: u64,
     /// Pages of code that the process had mapped.
     pub code_pages: u64,
+    /// Whether io_uring did it while the thread was in io_uring_enter().
+    pub in_ring_call: bool,
     /// What was captured.
     pub stack: Stack,
 }
@@ -67,8 +69,8 @@ pub enum Stack {
     },
     /// Return addresses found by frame pointers, innermost first.
     Walked(Vec<u64>),
-    /// Nothing: a worker thread of io_uring has no user stack.
-    IoWorker,
+    /// Nothing: io_uring did it by itself.
+    IoUring,
 }
 
 /// Where the code of a process lies: what lets the kernel tell its paths apart at a lower cost.

@@ -15,6 +15,10 @@ use super::{
 };
 use crate::report::{Frame, Incomplete};
 
+/// Whether frame pointers that lead to the root may have passed by callers on the way: on arm64 code
+/// that keeps none leaves the register alone.
+const SKIPS_CALLERS: bool = cfg!(target_arch = "aarch64");
+
 /// Most frames of a path, inlined ones included.
 pub const FRAMES: usize = 256;
 
@@ -24,6 +28,8 @@ pub struct Path {
     pub image: Option<ImageKey>,
     /// The frames, innermost first.
     pub frames: Vec<Located>,
+    /// Whether io_uring did it while the thread was in io_uring_enter(): asked for there, or before.
+    pub in_ring_call: bool,
     /// How it ended.
     pub end: Ended,
 }
@@ -34,6 +40,7 @@ impl Path {
         Self {
             image: None,
             frames: Vec::new(),
+            in_ring_call: false,
             end,
         }
     }
@@ -46,8 +53,11 @@ impl Path {
 
     /// The path with names: those of each frame, none when the reader failed on them.
     pub fn resolved(&self, named: Option<Vec<NamedPlace>>) -> Resolved {
-        if self.end == Ended::IoWorker {
-            return io_worker();
+        if self.end == Ended::IoUring {
+            return Resolved {
+                frames: vec![io_uring("io_uring")],
+                incomplete: Some(Incomplete::IoUring),
+            };
         }
         let failed = named.is_none() && self.image.is_some();
         let mut named = named.unwrap_or_default().into_iter();
@@ -56,6 +66,9 @@ impl Path {
             frames.extend(located.frames(named.next().unwrap_or_default()));
         }
         own::disown_start_code(&mut frames);
+        if self.in_ring_call {
+            frames.insert(0, io_uring("request of io_uring"));
+        }
         let truncated = frames.len() > FRAMES;
         frames.truncate(FRAMES);
         // What the stack holds beyond the first function of a thread is left over from earlier.
@@ -66,14 +79,15 @@ impl Path {
         let incomplete = match self.end {
             _ if failed => Some(Incomplete::ReaderFailed),
             Ended::Unwound(End::Root) if !truncated => None,
-            Ended::Unwound(End::Unproven | End::Lost) | Ended::Walked if proven => None,
+            Ended::Unwound(End::Unproven | End::Lost) if proven => None,
+            Ended::Walked if proven && !SKIPS_CALLERS => None,
             Ended::Unwound(End::Root | End::StackTooDeep | End::TooMany) => {
                 Some(Incomplete::StackTooDeep)
             }
             Ended::Unwound(End::Unproven) => Some(Incomplete::Unproven),
             Ended::Unwound(End::Lost) => Some(Incomplete::NoUnwindInformation),
             Ended::Walked => Some(Incomplete::FramePointers),
-            Ended::IoWorker => Some(Incomplete::IoUringWorker),
+            Ended::IoUring => Some(Incomplete::IoUring),
             Ended::ProcessGone => Some(Incomplete::ProcessGone),
             Ended::ReaderFailed => Some(Incomplete::ReaderFailed),
         };
@@ -88,8 +102,8 @@ pub enum Ended {
     Unwound(End),
     /// Followed by frame pointers.
     Walked,
-    /// A worker of io_uring has none.
-    IoWorker,
+    /// What io_uring does by itself has none.
+    IoUring,
     /// The process was gone before its code could be looked at.
     ProcessGone,
     /// The reader failed.
@@ -161,14 +175,11 @@ pub fn walked(addresses: Vec<u64>) -> Vec<RawFrame> {
         .collect()
 }
 
-/// What a worker of io_uring did was asked for elsewhere, by code that is not on its stack.
-fn io_worker() -> Resolved {
-    Resolved {
-        frames: vec![Frame {
-            function: Some("worker thread of io_uring".to_owned()),
-            runtime: IO_URING.to_owned(),
-            ..unknown_frame(None)
-        }],
-        incomplete: Some(Incomplete::IoUringWorker),
+/// A frame that stands for io_uring.
+fn io_uring(what: &str) -> Frame {
+    Frame {
+        function: Some(what.to_owned()),
+        runtime: IO_URING.to_owned(),
+        ..unknown_frame(None)
     }
 }

@@ -53,7 +53,9 @@ impl Paths {
     /// Unwinds a path and forgets its stack.
     pub fn take(&mut self, capture: Capture) -> Learned {
         let fingerprint = capture.fingerprint;
-        let (path, layout) = self.unwind(capture);
+        let in_ring_call = capture.in_ring_call;
+        let (mut path, layout) = self.unwind(capture);
+        path.in_ring_call = in_ring_call;
         let first = path
             .identity()
             .map(|identity| *self.firsts.get_or_insert(identity, || fingerprint));
@@ -79,8 +81,8 @@ impl Paths {
 
     fn unwind(&mut self, capture: Capture) -> (Path, Option<CodeLayout>) {
         let process = capture.process;
-        if capture.stack == Stack::IoWorker {
-            return (Path::without_frames(Ended::IoWorker), None);
+        if capture.stack == Stack::IoUring {
+            return (Path::without_frames(Ended::IoUring), None);
         }
         if self.is_given_up(process) {
             return (Path::without_frames(Ended::ReaderFailed), None);
@@ -90,7 +92,7 @@ impl Paths {
             return (Path::without_frames(Ended::ProcessGone), None);
         }
         let unwound = match capture.stack {
-            Stack::IoWorker => return (Path::without_frames(Ended::IoWorker), None),
+            Stack::IoUring => return (Path::without_frames(Ended::IoUring), None),
             Stack::Walked(addresses) => {
                 let path = self.locate(key, walked(addresses), Ended::Walked);
                 return (path, None);
@@ -174,6 +176,7 @@ impl Paths {
         Path {
             image: Some(key),
             frames,
+            in_ring_call: false,
             end,
         }
     }

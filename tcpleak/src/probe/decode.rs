@@ -37,6 +37,7 @@ pub fn capture(bytes: &[u8]) -> Option<Capture> {
         comm: name(&header.task.comm),
         image: header.image,
         code_pages: header.code_pages,
+        in_ring_call: header.in_ring_call != 0,
         stack: match header.kind {
             path_kind::STACK => Stack::Copied {
                 registers: Registers {
@@ -56,7 +57,7 @@ pub fn capture(bytes: &[u8]) -> Option<Capture> {
                     .take_while(|address| *address != 0)
                     .collect(),
             ),
-            path_kind::IO_WORKER => Stack::IoWorker,
+            path_kind::IO_URING => Stack::IoUring,
             _ => return None,
         },
     })
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_capture_that_claims_more_than_it_holds_is_refused() {
-        const LENGTH: usize = size_of::<PathHeader>() - 4;
+        const LENGTH: usize = std::mem::offset_of!(PathHeader, length);
         let mut bytes = vec![0; size_of::<PathHeader>() + 16];
         bytes[LENGTH..LENGTH + 4].copy_from_slice(&17_u32.to_ne_bytes());
         assert!(capture(&bytes).is_none());

@@ -59,6 +59,7 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         task_mm: task("mm", LONG)?,
         task_stack: task("stack", LONG)?,
         stack_registers: KERNEL_STACK.saturating_sub(types.size_of("pt_regs")?),
+        task_io_uring: task("io_uring", LONG).unwrap_or_default(),
         mm_start_stack: of("mm_struct", "start_stack", LONG)?,
         mm_exec_vm: of("mm_struct", "exec_vm", LONG)?,
         files_fdt: of("files_struct", "fdt", LONG)?,

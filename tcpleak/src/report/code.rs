@@ -81,8 +81,9 @@ pub enum Incomplete {
     ProcessGone,
     /// The process that reads the files of programs failed on this one.
     ReaderFailed,
-    /// A worker of io_uring did it: there is no code of the program on its stack.
-    IoUringWorker,
+    /// io_uring did it by itself, in a thread of the kernel or while the thread that asked was at
+    /// something else: no stack tells who asked.
+    IoUring,
     /// Nothing proves that the outermost frame is the thread's first.
     Unproven,
 }
@@ -130,7 +131,7 @@ pub struct Frame {
     /// name.
     pub offset: Option<u64>,
     /// Language runtime: `native` for compiled code, `jit` for code that was compiled at run time
-    /// and has no other name, `io_uring` for a worker of the kernel.
+    /// and has no other name, `io_uring` for what stands for io_uring.
     pub runtime: String,
     /// Whether the compiler inlined the function into the next frame.
     pub inlined: bool,

@@ -65,7 +65,8 @@ fn capture(fingerprint: u64) -> Capture {
         comm: "test".into(),
         image: 0,
         code_pages: 0,
-        stack: Stack::IoWorker,
+        in_ring_call: false,
+        stack: Stack::IoUring,
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     plain::plain,
     report::{CodePath, Frame, Incomplete},
-    title::{base_name, name},
+    title::{IO_URING, base_name, name},
 };
 
 /// Most of the program's own frames that are shown alone.
@@ -69,10 +69,25 @@ pub(super) fn write(
             }
         }
     }
-    match path.incomplete {
-        Some(reason) if shown != Shown::Own => page.remark(&format!("... {}", why(reason))),
-        _ => Ok(()),
+    if shown == Shown::Own {
+        return Ok(());
     }
+    if let Some(reason) = path.incomplete {
+        page.remark(&format!("... {}", why(reason)))?;
+    }
+    if is_in_ring_call(path) {
+        page.remark(
+            "... io_uring did this where it was entered: other code may have asked for it",
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether io_uring did it while the thread asked for work, or waited for any.
+fn is_in_ring_call(path: &CodePath) -> bool {
+    let first = path.frames.first();
+    first.is_some_and(|frame| frame.runtime == IO_URING)
+        && path.incomplete != Some(Incomplete::IoUring)
 }
 
 /// Why a code path ends where it does.
@@ -85,7 +100,7 @@ fn why(reason: Incomplete) -> &'static str {
         }
         Incomplete::ProcessGone => "the process was gone before its code could be read",
         Incomplete::ReaderFailed => "the files of the program could not be read",
-        Incomplete::IoUringWorker => "a worker of io_uring did this, on no stack of the program",
+        Incomplete::IoUring => "io_uring did this by itself: no stack tells who asked for it",
         Incomplete::Unproven => "nothing proves that the thread began here",
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
+use tcpleak_ebpf::BELOW_STACK;
+
 use super::{
     End, RawFrame, Unwound, arch,
     code::{Code, Mapped},
@@ -70,10 +72,9 @@ impl AddressSpace {
     }
 
     /// Follows a stack from the innermost frame outwards. `stack` is a copy of it that begins at
-    /// the stack pointer and may end anywhere.
-    pub fn unwind(&mut self, registers: Registers, stack: &[u8]) -> Unwound {
-        let mut stack = Stack::new(registers.sp, stack);
-        let mut registers = registers;
+    /// [`BELOW_STACK`] bytes below the stack pointer and may end anywhere.
+    pub fn unwind(&mut self, mut registers: Registers, stack: &[u8]) -> Unwound {
+        let mut stack = Stack::new(registers.sp.wrapping_sub(BELOW_STACK), stack);
         let mut frame = RawFrame {
             address: registers.pc,
             is_return: false,
@@ -143,11 +144,28 @@ impl AddressSpace {
             is_return: !interrupted,
         };
         self.inside(next)?;
+        let by_frame_pointer = guessed && caller.sp == registers.fp.wrapping_add(16);
+        if arch::CALL_LEAVES_STACK_ALONE && by_frame_pointer {
+            caller.sp = self.stack_pointer(next, &caller).unwrap_or(caller.sp);
+        }
         *registers = caller;
         Ok(Caller {
             frame: next,
             guessed,
         })
+    }
+
+    /// The stack pointer of a frame that was reached by the frame pointer of the one it called. Where a
+    /// frame may reach beyond what its frame pointer leads to, that step gives only a lower bound; but
+    /// unwind information says where the caller's frame pointer is saved, and it is saved where the
+    /// frame's own points to.
+    fn stack_pointer(&mut self, frame: RawFrame, registers: &Registers) -> Option<u64> {
+        let instruction = frame.instruction();
+        let mapped = self.code.mapped(instruction)?;
+        let place = mapped.own_address(instruction);
+        let (_, row) = mapped.image.row(place, &mut self.context)?;
+        row.stack_pointer_by(registers.fp)
+            .filter(|sp| *sp >= registers.sp)
     }
 
     fn inside(&self, frame: RawFrame) -> Result<(), Stop> {

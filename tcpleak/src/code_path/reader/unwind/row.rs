@@ -36,6 +36,20 @@ impl Row {
         self.return_address == Some(RegisterRule::Undefined)
     }
 
+    /// The stack pointer, by a frame pointer that points to where the caller's is saved.
+    pub fn stack_pointer_by(&self, frame_pointer: u64) -> Option<u64> {
+        let CfaRule::RegisterAndOffset { register, offset } = self.cfa else {
+            return None;
+        };
+        let Some(RegisterRule::Offset(saved)) = self.frame_pointer else {
+            return None;
+        };
+        let by_stack_pointer = register == arch::STACK_POINTER;
+        let cfa = frame_pointer.checked_add_signed(saved.checked_neg()?)?;
+        cfa.checked_add_signed(offset.checked_neg()?)
+            .filter(|_| by_stack_pointer)
+    }
+
     /// The registers of the caller. `innermost` is set where the registers are those of running
     /// code, not restored ones. `section` holds the expressions that the row refers to.
     pub fn caller(

@@ -37,7 +37,7 @@ fn a_path_that_is_not_complete_says_why() {
             Incomplete::ReaderFailed,
             "files of the program could not be read",
         ),
-        (Incomplete::IoUringWorker, "a worker of io_uring did this"),
+        (Incomplete::IoUring, "io_uring did this by itself"),
         (
             Incomplete::Unproven,
             "nothing proves that the thread began here",

@@ -1,5 +1,7 @@
 //! Stacks and files that were made to do harm.
 
+use tcpleak_ebpf::BELOW_STACK;
+
 use super::{
     super::{AddressSpace, End, Image, Registers, Unwound},
     layouts::{CHAIN, section},
@@ -151,7 +153,7 @@ fn a_chain_of_frame_pointers_that_is_a_ring_is_left() {
         .concat();
     let registers = Registers {
         pc: 0x1000,
-        sp: 0x7000,
+        sp: 0x7000 + BELOW_STACK,
         fp: 0x7000,
         lr: 0,
     };
@@ -167,7 +169,7 @@ fn what_is_no_code_is_no_frame() {
     let stack = [0_u64, 0x9999].map(u64::to_le_bytes).concat();
     let registers = Registers {
         pc: 0x1000,
-        sp: 0x7000,
+        sp: 0x7000 + BELOW_STACK,
         fp: 0x7000,
         lr: 0,
     };

@@ -13,6 +13,7 @@ use std::{
 
 use memmap2::Mmap;
 use object::{Object, ObjectSymbol, SymbolKind};
+use tcpleak_ebpf::BELOW_STACK;
 use tempfile::TempDir;
 
 use super::super::{AddressSpace, Image, Registers, Unwound};
@@ -154,7 +155,7 @@ impl Program {
         let registers = registers(thread);
         Stopped {
             registers,
-            stack: self.stack(registers.sp),
+            stack: self.stack(registers.sp - BELOW_STACK),
             mappings: self.mappings(),
         }
     }

@@ -1,10 +1,10 @@
 //! Descriptors whose connection ended, and descriptors that never had one, look much alike.
 
-use std::{net::Shutdown, time::Duration};
+use std::{net::Shutdown, process::Command, time::Duration};
 
 use serde_json::json;
 
-use crate::harness::{Fixture, NetworkNamespace, Server, Tracer, groups, reset};
+use crate::harness::{Fixture, NetworkNamespace, Server, Tracer, groups, installed, reset};
 
 /// Watches a program that must not be reported beside one that must, which proves that tcpleak was
 /// awake. Both do their step here.
@@ -86,4 +86,38 @@ fn a_connection_whose_peer_stopped_answering_is_called_so() {
         leak["evidence"],
         json!({"reset": 0, "fin_then_reset": 0, "shut_down_in_order": 0, "timed_out": 1})
     );
+}
+
+/// Leaks one connection, and has a socket that was never connected and one whose connection was refused.
+const LEAKS_BESIDE_OTHERS: &str = r#"
+import os, socket, sys
+refusing = socket.socket()
+refusing.bind(("127.0.0.1", 0))
+print("pid", os.getpid(), flush=True)
+sys.stdin.readline()
+leaked = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+fresh = socket.socket()
+refused = socket.socket()
+assert refused.connect_ex(refusing.getsockname()) != 0
+print("fd", leaked.fileno(), flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+fn sockets_without_a_connection_in_a_process_that_leaks_are_no_dead_descriptors() {
+    let server = Server::start();
+    let python = installed("python3", "python3");
+    let arguments = ["-c", LEAKS_BESIDE_OTHERS, &server.port()];
+    let mut client = Fixture::start_program(Command::new(python).args(arguments));
+    let mut tracer = Tracer::watch(&["--pid", &client.pid_text(), "--all"]);
+    client.tell();
+    server.hang_up_on(1);
+    let fd: u32 = client.facts().one("fd");
+
+    // From the survey after the first leak on, all sockets of the process are looked at.
+    tracer.wait_for_leak_of(1);
+    tracer.watch_for(Duration::from_secs(1));
+    for group in tracer.reports().iter().flat_map(groups) {
+        assert_eq!(group["holders"][0]["fds"], json!([fd]), "{group:#}");
+    }
 }

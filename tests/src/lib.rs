@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// What a program is written in, and what compiles it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,15 @@ pub struct Build {
     language: Language,
     name: &'static str,
     flags: &'static [&'static str],
+}
+
+/// The machine that programs are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// This one.
+    Host,
+    /// One with 64-bit ARM, by Debian's cross compilers.
+    Aarch64,
 }
 
 /// Everything that the tests compile.
@@ -84,6 +93,8 @@ pub const IN_OWN_ROOT: &[&str] = &[
 /// What every C and C++ program is built with: as releases are, and never with frame pointers.
 const RELEASE: [&str; 5] = ["-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror"];
 
+const CROSS_GCC: &str = "aarch64-linux-gnu-gcc";
+
 const fn c(name: &'static str, flags: &'static [&'static str]) -> Build {
     of(Language::C, name, flags)
 }
@@ -125,13 +136,13 @@ impl Build {
         store.join(directory).join(self.name)
     }
 
-    /// Compiles it into a store, for this machine's architecture. Go keeps its caches in `scratch`.
-    pub fn compile(&self, store: &Path, scratch: &Path) -> Result<()> {
+    /// Compiles it into a store. Go keeps its caches in `scratch`.
+    pub fn compile(&self, machine: Machine, store: &Path, scratch: &Path) -> Result<()> {
         let place = self.place(store);
         let directory = place.parent().context("a place lies in a directory")?;
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-        let mut compiler = self.compiler(scratch)?;
+        let mut compiler = self.compiler(machine, scratch)?;
         compiler.args(self.flags);
         compiler
             .arg("-o")
@@ -144,14 +155,29 @@ impl Build {
         Ok(())
     }
 
-    fn compiler(&self, scratch: &Path) -> Result<Command> {
-        let mut compiler = Command::new(match self.language {
-            Language::C => installed("gcc", "gcc")?,
-            Language::CWithMusl => installed("musl-gcc", "musl-tools")?,
-            Language::Cpp => installed("g++", "g++")?,
-            Language::Rust => rustc(),
-            Language::Go => installed("go", "golang-go")?,
+    fn compiler(&self, machine: Machine, scratch: &Path) -> Result<Command> {
+        let mut compiler = Command::new(match (self.language, machine) {
+            (Language::C, Machine::Host) => installed("gcc", "gcc")?,
+            (Language::C, Machine::Aarch64) => installed(CROSS_GCC, "gcc-aarch64-linux-gnu")?,
+            (Language::CWithMusl, Machine::Host) => installed("musl-gcc", "musl-tools")?,
+            (Language::CWithMusl, Machine::Aarch64) => {
+                bail!("no package has musl's C library for another architecture")
+            }
+            (Language::Cpp, Machine::Host) => installed("g++", "g++")?,
+            (Language::Cpp, Machine::Aarch64) => {
+                installed("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")?
+            }
+            (Language::Rust, _) => rustc(),
+            (Language::Go, _) => installed("go", "golang-go")?,
         });
+        if machine == Machine::Aarch64 {
+            match self.language {
+                Language::Rust => compiler
+                    .args(["--target", "aarch64-unknown-linux-gnu"])
+                    .arg(format!("-Clinker={CROSS_GCC}")),
+                _ => compiler.env("GOARCH", "arm64"),
+            };
+        }
         match self.language {
             Language::C | Language::CWithMusl => compiler.args(RELEASE),
             Language::Cpp => compiler.arg("-std=c++17").args(RELEASE),

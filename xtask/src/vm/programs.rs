@@ -48,6 +48,7 @@ pub fn build(workspace: &Workspace, arch: Arch) -> Result<Programs> {
     compile.args(["run", "--quiet", "--package", END_TO_END]);
     compile.args(["--bin", "compile-fixtures", "--"]);
     compile.arg(&compiled).arg(workspace.target.join("tmp"));
+    compile.arg(arch.word());
     process::run(&mut compile)?;
     Ok(Programs {
         tcpleak: workspace.target.join(target).join("release/tcpleak"),
@@ -86,5 +87,9 @@ fn cargo(workspace: &Workspace, arch: Arch) -> Command {
         "-C force-frame-pointers=yes -C target-feature=+crt-static",
     );
     cargo.env("CARGO_BUILD_TARGET", arch.target());
+    if arch == Arch::Aarch64 && !arch.is_hosts() {
+        let linker = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER";
+        cargo.env(linker, "aarch64-linux-gnu-gcc");
+    }
     cargo
 }

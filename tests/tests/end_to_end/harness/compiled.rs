@@ -10,7 +10,7 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
-use tcpleak_tests::{BUILDS, Build, Language};
+use tcpleak_tests::{BUILDS, Build, Language, Machine};
 
 use super::{Fixture, installed, repository};
 
@@ -136,7 +136,7 @@ fn compile_once(build: &'static Build) -> PathBuf {
     static DONE: [OnceLock<()>; BUILDS.len()] = [const { OnceLock::new() }; BUILDS.len()];
     let number = BUILDS.iter().position(|other| other == build);
     DONE[number.expect("a build that is listed has a number")].get_or_init(|| {
-        let compiled = build.compile(run_directory(), scratch());
+        let compiled = build.compile(Machine::Host, run_directory(), scratch());
         compiled.unwrap_or_else(|error| panic!("{error:#}"));
     });
     build.place(run_directory())

@@ -18,7 +18,7 @@ fn the_opener_of_a_connection_is_the_thread_that_opened_it() {
 
     for (address, tid) in addresses.iter().zip(tids) {
         let leak = tracer.wait_for_group("the leak of a thread", |group| {
-            group["leak"] == true && group["endpoint"] == *address
+            group["leak"] == true && group["endpoint"] == *address && !group["origin"].is_null()
         });
         assert_eq!(leak["count"], 1);
         assert_eq!(leak["opener"]["pid"], client.pid());

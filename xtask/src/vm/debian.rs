@@ -61,6 +61,25 @@ impl Suites {
         Ok(packages)
     }
 
+    /// The packages that one depends on, and those that these depend on, as far as the suites have them
+    /// and the name is one that is wanted.
+    pub fn below(&self, name: &str, wanted: fn(&str) -> bool) -> Result<Vec<Package>> {
+        let mut apt = self.apt("apt-cache");
+        let text = process::output(apt.args(["depends", "--recurse", "--important", name]))?;
+        let names = text.lines().filter(|line| wanted(line));
+        names.map(|name| self.newest(name)).collect()
+    }
+
+    fn newest(&self, name: &str) -> Result<Package> {
+        let mut apt = self.apt("apt-cache");
+        let text = process::output(apt.args(["show", "--no-all-versions", name]))?;
+        let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+        Ok(Package {
+            name: name.to_owned(),
+            version: version.context("apt knows no version")?.to_owned(),
+        })
+    }
+
     /// Downloads packages, and returns the files in their order. What was downloaded before is not
     /// downloaded again.
     pub fn download(&self, packages: &[Package]) -> Result<Vec<PathBuf>> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Arch;
-use super::debian::{self, Package, Suites};
+use super::debian::{self, Suites};
 use crate::process;
 
 /// A kernel that is known by its release.
@@ -112,11 +112,7 @@ impl Known {
         let suites = Suites::open(directory.join("apt"), arch, self.sources)?;
         let name = format!("{}{}", self.package, arch.debian());
         // The package of that name stands for the latest kernel, which is in others.
-        let parts: Vec<Package> = suites
-            .closure(&[&name])?
-            .into_iter()
-            .filter(|package| holds_kernel(&package.name))
-            .collect();
+        let parts = suites.below(&name, holds_kernel)?;
         let version = parts
             .first()
             .context("apt names no kernel")?

@@ -45,7 +45,9 @@ fn section(name: &str, title: &str, date: &str, results: &Results) -> Section {
         .iter()
         .map(|name| format!("- failed: `{name}`\n"));
     let faults = results.faults.iter().map(|fault| format!("- {fault}\n"));
-    let list: String = failed.chain(faults).collect();
+    let again = results.tried_again.iter();
+    let again = again.map(|name| format!("- passed only when it was tried again: `{name}`\n"));
+    let list: String = failed.chain(faults).chain(again).collect();
     if !list.is_empty() {
         text += &format!("{list}\n");
     }

@@ -7,6 +7,8 @@ pub struct Results {
     pub passed: u32,
     /// Names of those that failed.
     pub failed: Vec<String>,
+    /// Names of those that passed when they were tried again, by themselves.
+    pub tried_again: Vec<String>,
     /// Everything else that is wrong: a suite that did not end well, a machine that did not.
     pub faults: Vec<String>,
     /// What the doctor said.
@@ -20,6 +22,17 @@ impl Results {
     /// Whether everything was as it should be, and there was something.
     pub fn are_good(&self) -> bool {
         self.failed.is_empty() && self.faults.is_empty() && self.passed > 0
+    }
+
+    /// Takes in what came of trying the failed tests again.
+    pub fn tried_again(&mut self, again: Self) {
+        let failed = std::mem::replace(&mut self.failed, again.failed);
+        let passed = failed
+            .into_iter()
+            .filter(|name| !self.failed.contains(name));
+        self.tried_again = passed.collect();
+        self.passed += again.passed;
+        self.faults.extend(again.faults);
     }
 
     /// Reads what came over the port. Nothing is taken for granted: every suite must say that it
@@ -97,6 +110,20 @@ mod tests {
         assert!(!results.are_good());
         assert_eq!(results.failed, ["nginx::leaks"]);
         assert!(results.faults.is_empty(), "{results:?}");
+    }
+
+    #[test]
+    fn a_test_that_passes_when_it_is_tried_again_is_told_from_those_that_passed_at_once() {
+        let failed = |names: &[&str]| Results {
+            passed: 1,
+            failed: names.iter().map(|&name| name.to_owned()).collect(),
+            ..Results::default()
+        };
+        let mut results = failed(&["slow", "broken"]);
+        results.tried_again(failed(&["broken"]));
+        assert_eq!(results.failed, ["broken"]);
+        assert_eq!(results.tried_again, ["slow"]);
+        assert_eq!(results.passed, 2);
     }
 
     #[test]

@@ -16,6 +16,16 @@ pub struct Known {
     pub release: &'static str,
     package: &'static str,
     sources: &'static [&'static str],
+    lacks: &'static [Lack],
+}
+
+/// Something that a kernel does not have, so that tests of it cannot run there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// A part of the names of these tests, and of no others.
+    pub tests: &'static str,
+    /// What it is.
+    pub what: &'static str,
 }
 
 const BOOKWORM: &[&str] = &["debian bookworm", "debian-security bookworm-security"];
@@ -26,21 +36,34 @@ pub const KNOWN: &[Known] = &[
         release: "5.10",
         package: "linux-image-cloud-",
         sources: &["debian-security bullseye-security"],
+        lacks: &[
+            Lack {
+                tests: "mptcp",
+                what: "it is built without Multipath TCP",
+            },
+            Lack {
+                tests: "io_uring_holds_without_a_descriptor",
+                what: "io_uring has no direct descriptors of sockets before 5.19",
+            },
+        ],
     },
     Known {
         release: "6.1",
         package: "linux-image-cloud-",
         sources: BOOKWORM,
+        lacks: &[],
     },
     Known {
         release: "6.12",
         package: "linux-image-6.12-cloud-",
         sources: BOOKWORM,
+        lacks: &[],
     },
     Known {
         release: "7.2",
         package: "linux-image-cloud-",
         sources: &["debian sid"],
+        lacks: &[],
     },
 ];
 
@@ -60,6 +83,8 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The modules that tests need, unpacked.
     pub modules: Vec<PathBuf>,
+    /// What it does not have.
+    pub lacks: &'static [Lack],
 }
 
 impl Kernel {
@@ -71,6 +96,7 @@ impl Kernel {
             arch,
             image: path.to_owned(),
             modules: Vec::new(),
+            lacks: &[],
         }
     }
 }
@@ -162,6 +188,7 @@ impl Known {
             arch,
             image: kept.join("vmlinuz"),
             modules,
+            lacks: self.lacks,
         })
     }
 }

@@ -121,7 +121,6 @@ pub fn run(workspace: &Workspace, options: &Options, harness: &[String]) -> Resu
             }
         }
     }
-    let suites = suites(harness);
     for arch in [Arch::X86_64, Arch::Aarch64] {
         let kernels: VecDeque<Kernel> = kernels
             .iter()
@@ -139,7 +138,7 @@ pub fn run(workspace: &Workspace, options: &Options, harness: &[String]) -> Resu
             directory: &directory,
             root: &root,
             programs: &programs,
-            suites: &suites,
+            harness,
             accelerator,
         };
         outcomes.extend(guest.run_all(kernels));
@@ -163,14 +162,17 @@ fn fetch(cache: &Path, wanted: Wanted) -> Result<Kernel, (String, String)> {
     }
 }
 
-fn suites(harness: &[String]) -> Vec<Suite> {
+fn suites(kernel: &Kernel, harness: &[String]) -> Vec<Suite> {
     let doctor = Suite {
         name: DOCTOR,
         words: ["/vm/tcpleak", "doctor"].map(str::to_owned).into(),
     };
     // Of one processor, but they mostly wait.
     let options = ["--test-threads=3".to_owned()];
-    vec![doctor, tests(options.into_iter().chain(harness.to_vec()))]
+    let lacks = kernel.lacks.iter();
+    let left_out = lacks.flat_map(|lack| ["--skip", lack.tests].map(str::to_owned));
+    let arguments = options.into_iter().chain(left_out).chain(harness.to_vec());
+    vec![doctor, tests(arguments)]
 }
 
 /// The end-to-end tests, with these arguments.
@@ -188,7 +190,7 @@ struct Guest<'a> {
     directory: &'a Path,
     root: &'a Path,
     programs: &'a Programs,
-    suites: &'a [Suite],
+    harness: &'a [String],
     accelerator: Accelerator,
 }
 
@@ -217,7 +219,7 @@ impl Guest<'_> {
     /// Runs the suites, and the tests that failed once more by themselves: where all instructions are
     /// emulated, one is now and then too slow beside others. That is said of it.
     fn run(&self, kernel: &Kernel) -> Result<Results> {
-        let mut results = self.boot(kernel, self.suites)?;
+        let mut results = self.boot(kernel, &suites(kernel, self.harness))?;
         let failed = results.failed.clone();
         if results.faults.is_empty() && (1..=TRIED_AGAIN).contains(&failed.len()) {
             let options = ["--exact", "--test-threads=1"].map(str::to_owned);
@@ -282,6 +284,9 @@ fn conclude(outcomes: &[Outcome]) -> Result<()> {
                     "{} ({}): {passed} passed, {failed} failed",
                     kernel.name, kernel.version
                 );
+                for lack in kernel.lacks {
+                    println!("    NOT RUN there, {}: {}", lack.what, lack.tests);
+                }
                 for name in &results.tried_again {
                     println!("    passed only when it was tried again: {name}");
                 }

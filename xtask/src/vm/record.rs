@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::Outcome;
+use super::kernels::Kernel;
 use super::results::Results;
 use crate::process;
 
@@ -26,7 +27,7 @@ pub fn write(path: &Path, outcomes: &[Outcome]) -> Result<()> {
     let ran = outcomes.iter().filter_map(|outcome| match outcome {
         Outcome::Ran(kernel, results) => {
             let title = format!("{}, {}", kernel.name, kernel.version);
-            Some(section(&kernel.name, &title, &date, results))
+            Some(section(kernel, &title, &date, results))
         }
         Outcome::Skipped(..) => None,
     });
@@ -38,7 +39,7 @@ pub fn write(path: &Path, outcomes: &[Outcome]) -> Result<()> {
 /// A kernel's name, and everything that is said of it.
 type Section = (String, String);
 
-fn section(name: &str, title: &str, date: &str, results: &Results) -> Section {
+fn section(kernel: &Kernel, title: &str, date: &str, results: &Results) -> Section {
     let mut text = format!("{title}, run on {date}: {}.\n\n", tests(results));
     let failed = results
         .failed
@@ -47,12 +48,14 @@ fn section(name: &str, title: &str, date: &str, results: &Results) -> Section {
     let faults = results.faults.iter().map(|fault| format!("- {fault}\n"));
     let again = results.tried_again.iter();
     let again = again.map(|name| format!("- passed only when it was tried again: `{name}`\n"));
-    let list: String = failed.chain(faults).chain(again).collect();
+    let lacks = kernel.lacks.iter();
+    let lacks = lacks.map(|lack| format!("- not run, {}: `{}`\n", lack.what, lack.tests));
+    let list: String = failed.chain(faults).chain(again).chain(lacks).collect();
     if !list.is_empty() {
         text += &format!("{list}\n");
     }
     text += &format!("```text\n{}\n```\n", results.doctor.trim());
-    (name.to_owned(), text)
+    (kernel.name.clone(), text)
 }
 
 fn tests(results: &Results) -> String {
@@ -133,6 +136,7 @@ fn done_by(doctor: &str, job: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::Arch;
 
     const DOCTOR: &str = "\
 hooks
@@ -163,7 +167,11 @@ hooks
     #[test]
     fn kernels_that_did_not_run_keep_their_section() {
         let text = format!("before\n{BEGIN}{END}after\n");
-        let section = |name: &str, passed| section(name, name, "2026-01-02", &results(passed));
+        let section = |name: &str, passed| {
+            let mut kernel = Kernel::of_file(Path::new("vmlinuz"), Arch::X86_64);
+            kernel.name = name.to_owned();
+            section(&kernel, name, "2026-01-02", &results(passed))
+        };
         let text = replaced(&text, vec![section("6.12", 7), section("5.10", 5)]).unwrap();
         let text = replaced(&text, vec![section("5.10", 6), section("6.1 arm64", 4)]).unwrap();
         assert!(text.starts_with("before\n") && text.ends_with("after\n"));

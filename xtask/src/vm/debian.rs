@@ -9,8 +9,18 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Arch;
 use crate::process;
 
-const MIRROR: &str = "http://deb.debian.org";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The label of an archive of Debian, and a suite in it.
+pub type Source = (&'static str, &'static str);
+
+/// The archive of releases.
+pub const RELEASES: &str = "Debian";
+/// The archive of their repairs.
+pub const SECURITY: &str = "Debian-Security";
+
+/// Debian 12.
+pub const BOOKWORM: &[Source] = &[(RELEASES, "bookworm"), (SECURITY, "bookworm-security")];
 
 /// Some suites of Debian for one architecture, with an index and a cache of their own.
 pub struct Suites {
@@ -28,18 +38,22 @@ pub struct Package {
 }
 
 impl Suites {
-    /// Opens them, and brings the index up to date. `sources` are an archive and a suite each, such
-    /// as `debian-security bookworm-security`.
-    pub fn open(directory: PathBuf, arch: Arch, sources: &[&str]) -> Result<Self> {
+    /// Opens them, and brings the index up to date. The archives are fetched from where this host
+    /// fetches them.
+    pub fn open(directory: PathBuf, arch: Arch, sources: &[Source]) -> Result<Self> {
         for part in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(directory.join(part))
                 .with_context(|| format!("making {}", directory.display()))?;
         }
-        let lines = sources.iter().map(|source| {
-            let (archive, suite) = source.split_once(' ').unwrap_or(("debian", source));
-            format!("deb [signed-by={KEYRING}] {MIRROR}/{archive} {suite} main\n")
-        });
-        fs::write(directory.join("sources.list"), lines.collect::<String>())?;
+        let mirrors = mirrors()?;
+        let mut lines = String::new();
+        for (label, suite) in sources {
+            let mirror = mirror_of(&mirrors, label).with_context(|| {
+                format!("apt fetches no archive {label:?} on this host, or was never updated")
+            })?;
+            lines += &format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+        }
+        fs::write(directory.join("sources.list"), lines)?;
         // Nothing is installed, so that everything that is needed is seen to be missing.
         fs::write(directory.join("status"), "")?;
         let suites = Self { directory, arch };
@@ -123,6 +137,17 @@ impl Suites {
     }
 }
 
+/// The archives that this host's apt fetches: on each line a label, and where it is.
+fn mirrors() -> Result<String> {
+    let mut apt = Command::new("apt-get");
+    process::output(apt.args(["indextargets", "--format", "$(LABEL) $(REPO_URI)"]))
+}
+
+fn mirror_of<'a>(mirrors: &'a str, label: &str) -> Option<&'a str> {
+    let mut lines = mirrors.lines().filter_map(|line| line.split_once(' '));
+    lines.find_map(|(other, mirror)| (other == label).then_some(mirror))
+}
+
 /// A line of what apt would do: `Inst NAME (VERSION SUITE [ARCHITECTURE])`.
 fn to_install(line: &str) -> Option<Package> {
     let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
@@ -169,6 +194,17 @@ pub fn unpack(package: &Path, directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_is_found_by_its_label() {
+        let mirrors = "Debian-Security http://mirror/security/\nDebian http://mirror/debian/\n";
+        assert_eq!(mirror_of(mirrors, RELEASES), Some("http://mirror/debian/"));
+        assert_eq!(
+            mirror_of(mirrors, SECURITY),
+            Some("http://mirror/security/")
+        );
+        assert_eq!(mirror_of("Ubuntu http://mirror/", RELEASES), None);
+    }
 
     #[test]
     fn a_line_of_what_apt_would_do_names_a_package_and_its_version() {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::Arch;
 use super::cpio::Archive;
-use super::debian::{self, Suites};
+use super::debian::{self, BOOKWORM, Suites};
 use super::kernels::Kernel;
 use super::programs::Programs;
 use crate::workspace::Workspace;
@@ -28,8 +28,6 @@ const PACKAGES: &[&str] = &[
     "nodejs",
     "python3",
 ];
-
-const SOURCES: &[&str] = &["debian bookworm", "debian-security bookworm-security"];
 
 /// Directories of a system that no package brings.
 const DIRECTORIES: &[&str] = &[
@@ -64,7 +62,7 @@ pub fn root(cache: &Path, arch: Arch) -> Result<PathBuf> {
 }
 
 fn fetch(directory: &Path, root: &Path, stamp: &Path, arch: Arch) -> Result<()> {
-    let suites = Suites::open(directory.join("apt"), arch, SOURCES)?;
+    let suites = Suites::open(directory.join("apt"), arch, BOOKWORM)?;
     let packages = suites.closure(PACKAGES)?;
     let wanted = format!("{packages:?}");
     if fs::read_to_string(stamp).is_ok_and(|there| there == wanted) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Arch;
-use super::debian::{self, Suites};
+use super::debian::{self, BOOKWORM, RELEASES, SECURITY, Source, Suites};
 use crate::process;
 
 /// A kernel that is known by its release.
@@ -15,7 +15,7 @@ pub struct Known {
     /// Its release, and the word for it on the command line.
     pub release: &'static str,
     package: &'static str,
-    sources: &'static [&'static str],
+    sources: &'static [Source],
     lacks: &'static [Lack],
 }
 
@@ -28,14 +28,12 @@ pub struct Lack {
     pub what: &'static str,
 }
 
-const BOOKWORM: &[&str] = &["debian bookworm", "debian-security bookworm-security"];
-
 /// Debian's kernels for virtual machines, oldest first.
 pub const KNOWN: &[Known] = &[
     Known {
         release: "5.10",
         package: "linux-image-cloud-",
-        sources: &["debian-security bullseye-security"],
+        sources: &[(SECURITY, "bullseye-security")],
         lacks: &[
             Lack {
                 tests: "mptcp",
@@ -62,7 +60,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         release: "7.2",
         package: "linux-image-cloud-",
-        sources: &["debian sid"],
+        sources: &[(RELEASES, "sid")],
         lacks: &[],
     },
 ];

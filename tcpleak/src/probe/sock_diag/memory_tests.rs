@@ -1,32 +1,19 @@
-use super::*;
-
-const NETNS: u32 = 4_026_531_840;
+use super::{
+    super::test_socket::{NETNS, test_socket},
+    *,
+};
 
 fn open(state: State) -> Open {
     let end = "127.0.0.1:80".parse().unwrap();
     Open {
         socket: Socket {
-            address: 7,
-            inode: 1,
             local: end,
             remote: end,
-            netns: NETNS,
             state,
-            copied_seq: 0,
-            unread: 0,
-            write_seq: 0,
-            snd_una: 0,
-            receive_window: 1,
             since_ack: seconds(3),
             since_data: seconds(4),
             since_sent: seconds(5),
-            last_event_at: Duration::ZERO,
-            accept_queue: 0,
-            backlog: 0,
-            error: 0,
-            fin_received: false,
-            has_owner: true,
-            has_file: true,
+            ..test_socket()
         },
         id: [0; 48],
         family: 2,

@@ -11,6 +11,8 @@ mod memory;
 mod message;
 mod netlink;
 mod records;
+#[cfg(test)]
+mod test_socket;
 
 use std::{
     collections::{HashMap, HashSet},

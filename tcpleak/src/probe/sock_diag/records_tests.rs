@@ -1,9 +1,10 @@
 use tcpleak_ebpf::{Endpoints, Task, birth};
 
-use super::*;
-use crate::survey::{Birth, State};
-
-const NETNS: u32 = 4_026_531_840;
+use super::{
+    super::test_socket::{NETNS, test_socket},
+    *,
+};
+use crate::survey::Birth;
 
 /// 127.0.0.1, as the programs write it.
 const LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1];
@@ -33,29 +34,7 @@ fn record(opened_at: u64) -> Connection {
 
 fn sighting() -> Sighting {
     Sighting {
-        socket: Socket {
-            address: 7,
-            inode: 1,
-            local: "127.0.0.1:40000".parse().unwrap(),
-            remote: "127.0.0.1:80".parse().unwrap(),
-            netns: NETNS,
-            state: State::CloseWait,
-            copied_seq: 0,
-            unread: 0,
-            write_seq: 0,
-            snd_una: 0,
-            receive_window: 1,
-            since_ack: Duration::ZERO,
-            since_data: Duration::ZERO,
-            since_sent: Duration::ZERO,
-            last_event_at: Duration::ZERO,
-            accept_queue: 0,
-            backlog: 0,
-            error: 0,
-            fin_received: false,
-            has_owner: true,
-            has_file: true,
-        },
+        socket: test_socket(),
         record: None,
         holder: None,
     }

@@ -627,10 +627,12 @@ fn resolved(captured: &BTreeMap<String, Captured>, fingerprint: u64) -> Resolved
         Some(path) => Resolved {
             frames: path.frames.iter().map(|text| frame(text)).collect(),
             incomplete: path.incomplete,
+            unreadable: None,
         },
         None => Resolved {
             frames: vec![frame(&format!("path {fingerprint}"))],
             incomplete: None,
+            unreadable: None,
         },
     }
 }

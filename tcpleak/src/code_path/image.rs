@@ -1,6 +1,11 @@
 //! A process between two execs: which files its code comes from, and where they lie.
 
-use std::{fs, io, ops::Range, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+    path::PathBuf,
+};
 
 use super::{
     CodeLayout,
@@ -31,6 +36,8 @@ pub struct Image {
     pub executable: PathBuf,
     /// Its code.
     pub mappings: Mappings,
+    /// Its memory, as long as it lasts; none when it may not be read.
+    pub memory: Option<File>,
     window: u32,
     told: Option<CodeLayout>,
 }
@@ -42,6 +49,7 @@ impl Image {
         let executable = fs::read_link(format!("/proc/{pid}/exe"))?;
         let mut mappings = Mappings::read(pid)?;
         mappings.truncate(MAPPINGS);
+        let memory = File::open(format!("/proc/{pid}/mem")).ok();
         // Last: everything above is about this very image, unless it changed in between.
         if !process::is_image(pid, process.start_ns, start_stack) {
             return Err(io::ErrorKind::NotFound.into());
@@ -52,6 +60,7 @@ impl Image {
             code_pages,
             executable,
             mappings,
+            memory,
             window: 0,
             told: None,
         })
@@ -195,6 +204,7 @@ mod tests {
             code_pages,
             executable: PathBuf::new(),
             mappings: Mappings::read(process.pid).unwrap(),
+            memory: None,
             window: 0,
             told: None,
         };

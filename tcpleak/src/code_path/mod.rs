@@ -105,6 +105,8 @@ pub struct Resolved {
     pub frames: Vec<Frame>,
     /// Why the path is not proven to reach the thread's first function; none when it is.
     pub incomplete: Option<Incomplete>,
+    /// Why frames of a language runtime are not shown as what they are, if they are not.
+    pub unreadable: Option<String>,
 }
 
 /// A frame of which at most the file that holds its code is known.

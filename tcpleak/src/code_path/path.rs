@@ -8,7 +8,10 @@ use super::{
     name::clip,
     own,
     protocol::{NamedPlace, Place},
-    reader::unwind::{End, RawFrame},
+    reader::{
+        runtimes::ManagedFrame,
+        unwind::{End, RawFrame},
+    },
     root,
     supply::ImageKey,
     unknown_frame,
@@ -30,8 +33,19 @@ pub struct Path {
     pub frames: Vec<Located>,
     /// Whether io_uring did it while the thread was in io_uring_enter(): asked for there, or before.
     pub in_ring_call: bool,
+    /// Why frames of a language runtime are not shown as what they are, if they are not.
+    pub unreadable: Option<String>,
     /// How it ended.
     pub end: Ended,
+}
+
+/// What a frame is told by. Code of a language runtime may lie anywhere, and elsewhere next time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Its address.
+    Native(RawFrame),
+    /// What it is called.
+    Managed(Vec<ManagedFrame>),
 }
 
 impl Path {
@@ -41,13 +55,27 @@ impl Path {
             image: None,
             frames: Vec::new(),
             in_ring_call: false,
+            unreadable: None,
             end,
         }
     }
 
+    /// Has frames of language runtimes take the place of those with these numbers.
+    pub fn replace(&mut self, managed: Vec<(u32, Vec<ManagedFrame>)>) {
+        for (number, frames) in managed {
+            if let Some(located) = self.frames.get_mut(number as usize) {
+                located.managed = Some(frames);
+            }
+        }
+    }
+
     /// What makes it the same path as another one; none when too little is known of it.
-    pub fn identity(&self) -> Option<(ImageKey, Vec<RawFrame>)> {
-        let frames: Vec<RawFrame> = self.frames.iter().map(|frame| frame.raw).collect();
+    pub fn identity(&self) -> Option<(ImageKey, Vec<Part>)> {
+        let part = |frame: &Located| match &frame.managed {
+            Some(managed) => Part::Managed(managed.clone()),
+            None => Part::Native(frame.raw),
+        };
+        let frames: Vec<Part> = self.frames.iter().map(part).collect();
         Some((self.image?, frames)).filter(|(_, frames)| !frames.is_empty())
     }
 
@@ -57,6 +85,7 @@ impl Path {
             return Resolved {
                 frames: vec![io_uring("io_uring")],
                 incomplete: Some(Incomplete::IoUring),
+                unreadable: None,
             };
         }
         let failed = named.is_none() && self.image.is_some();
@@ -91,7 +120,11 @@ impl Path {
             Ended::ProcessGone => Some(Incomplete::ProcessGone),
             Ended::ReaderFailed => Some(Incomplete::ReaderFailed),
         };
-        Resolved { frames, incomplete }
+        Resolved {
+            frames,
+            incomplete,
+            unreadable: self.unreadable.clone(),
+        }
     }
 }
 
@@ -123,16 +156,21 @@ pub struct Located {
     pub module: Option<Arc<str>>,
     /// Whether that file is the program itself.
     pub main: bool,
+    /// What a language runtime shows in its place.
+    pub managed: Option<Vec<ManagedFrame>>,
 }
 
 impl Located {
     /// Whether it lies in no file: code that was compiled while the program ran.
     pub fn is_in_memory(&self) -> bool {
-        matches!(self.place, Some(Place::Memory(..)))
+        matches!(self.place, Some(Place::Memory(..))) && self.managed.is_none()
     }
 
     /// The frames of this place: the functions inlined there, then the one that holds it.
     fn frames(&self, place: NamedPlace) -> Vec<Frame> {
+        if let Some(managed) = &self.managed {
+            return managed.iter().map(shown).collect();
+        }
         let module = self.module.as_deref();
         let mut frames: Vec<Frame> = place
             .functions
@@ -173,6 +211,19 @@ pub fn walked(addresses: Vec<u64>) -> Vec<RawFrame> {
             is_return: index != 0,
         })
         .collect()
+}
+
+/// A frame of a language runtime.
+fn shown(managed: &ManagedFrame) -> Frame {
+    Frame {
+        function: managed.function.as_deref().map(clip),
+        file: managed.file.as_deref().map(clip),
+        line: managed.line,
+        runtime: clip(&managed.language),
+        inlined: managed.inlined,
+        own: managed.own,
+        ..unknown_frame(None)
+    }
 }
 
 /// A frame that stands for io_uring.

@@ -9,9 +9,13 @@ use lru::LruCache;
 use super::{
     Capture, CodeLayout, Learned, Resolved, Stack,
     child::Start,
-    path::{Ended, FRAMES, Located, Path, walked},
+    path::{Ended, FRAMES, Located, Part, Path, walked},
     protocol::{Answer, NamedPlace, Place, Request},
-    reader::unwind::{End, RawFrame, Unwound},
+    reader::{
+        Registers,
+        runtimes::Followed,
+        unwind::{End, RawFrame, Unwound},
+    },
     supply::{IMAGES, ImageKey, Supply},
 };
 use crate::survey::ProcessId;
@@ -28,7 +32,7 @@ pub struct Paths {
     supply: Supply,
     unwound: LruCache<u64, Arc<Path>>,
     /// The first fingerprint of each path.
-    firsts: LruCache<(ImageKey, Vec<RawFrame>), u64>,
+    firsts: LruCache<(ImageKey, Vec<Part>), u64>,
     named: LruCache<u64, Resolved>,
     failures: LruCache<ProcessId, u32>,
 }
@@ -91,20 +95,23 @@ impl Paths {
         if self.supply.look(key, capture.code_pages).is_err() {
             return (Path::without_frames(Ended::ProcessGone), None);
         }
-        let unwound = match capture.stack {
+        let followed = match capture.stack {
             Stack::IoUring => return (Path::without_frames(Ended::IoUring), None),
             Stack::Walked(addresses) => {
                 let path = self.locate(key, walked(addresses), Ended::Walked);
                 return (path, None);
             }
             Stack::Copied { registers, bytes } => {
-                let request = |space| Request::Unwind(space, registers, bytes.clone());
-                self.attempt(process, |paths| paths.follow(key, &request))
+                self.attempt(process, |paths| paths.follow(key, registers, &bytes))
             }
         };
-        let Ok(Unwound {
-            frames, end, depth, ..
-        }) = unwound
+        let Ok(Followed {
+            unwound: Unwound {
+                frames, end, depth, ..
+            },
+            managed,
+            unreadable,
+        }) = followed
         else {
             return (Path::without_frames(Ended::ReaderFailed), None);
         };
@@ -113,29 +120,25 @@ impl Paths {
             .supply
             .image(key)
             .and_then(|known| known.image.learn(needed));
-        (self.locate(key, frames, Ended::Unwound(end)), layout)
+        let mut path = self.locate(key, frames, Ended::Unwound(end));
+        path.replace(managed);
+        path.unreadable = unreadable;
+        (path, layout)
     }
 
     /// Has a stack unwound. When it leads out of all code that is known, the process may have got
     /// more in place of as much other code: then it is worth another look.
-    fn follow(&mut self, key: ImageKey, request: &impl Fn(u32) -> Request) -> io::Result<Unwound> {
-        let unwound = self.unwind_once(key, request)?;
-        if unwound.outside.is_none() || self.supply.look_again(key).is_err() {
-            return Ok(unwound);
-        }
-        self.unwind_once(key, request)
-    }
-
-    fn unwind_once(
+    fn follow(
         &mut self,
         key: ImageKey,
-        request: &impl Fn(u32) -> Request,
-    ) -> io::Result<Unwound> {
-        let space = self.supply.give_space(key)?;
-        match self.supply.ask(&request(space), None)? {
-            Answer::Unwound(unwound) => Ok(unwound),
-            _ => Err(io::ErrorKind::InvalidData.into()),
+        registers: Registers,
+        stack: &[u8],
+    ) -> io::Result<Followed> {
+        let followed = self.supply.follow(key, registers, stack)?;
+        if followed.unwound.outside.is_none() || self.supply.look_again(key).is_err() {
+            return Ok(followed);
         }
+        self.supply.follow(key, registers, stack)
     }
 
     /// Does something with the reader for a process. The reader may have died of something else
@@ -177,6 +180,7 @@ impl Paths {
             image: Some(key),
             frames,
             in_ring_call: false,
+            unreadable: None,
             end,
         }
     }

@@ -19,8 +19,9 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::reader::{
+    runtimes::Followed,
     symbols::{Named, Wanted},
-    unwind::{Registers, Unwound},
+    unwind::Registers,
 };
 
 /// Longest message.
@@ -43,7 +44,7 @@ pub enum Request {
     Space(u32, Vec<CodeMapping>),
     /// Forget a process.
     ForgetSpace(u32),
-    /// Unwind a stack of a process.
+    /// Follow a stack of a process, whose memory comes with it when it can be had.
     Unwind(u32, Registers, #[serde(with = "serde_bytes")] Vec<u8>),
     /// Name places in files.
     Name(Vec<Place>),
@@ -59,7 +60,7 @@ pub enum Answer {
     /// To [`Request::DebugFile`]: what else would help; none when it is of another file.
     DebugFile(Option<Wanted>),
     /// To [`Request::Unwind`].
-    Unwound(Unwound),
+    Followed(Followed),
     /// To [`Request::Name`], in the same order.
     Named(Vec<NamedPlace>),
 }

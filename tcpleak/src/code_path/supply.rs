@@ -23,7 +23,7 @@ use super::{
     name::clip,
     path::Located,
     protocol::{Answer, CodeMapping, Place, Request, Source},
-    reader::{symbols::Wanted, unwind::RawFrame},
+    reader::{Registers, runtimes::Followed, symbols::Wanted, unwind::RawFrame},
 };
 use crate::survey::ProcessId;
 
@@ -241,6 +241,26 @@ impl Supply {
         Ok(space)
     }
 
+    /// Has the reader follow a stack of a process.
+    pub fn follow(
+        &mut self,
+        key: ImageKey,
+        registers: Registers,
+        stack: &[u8],
+    ) -> io::Result<Followed> {
+        let space = self.give_space(key)?;
+        let memory = self
+            .images
+            .get(&key)
+            .and_then(|known| known.image.memory.as_ref())
+            .and_then(|memory| memory.try_clone().ok());
+        let request = Request::Unwind(space, registers, stack.to_vec());
+        match self.ask(&request, memory.as_ref().map(AsFd::as_fd))? {
+            Answer::Followed(followed) => Ok(followed),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     /// Gives the reader a file, unless it has it. Says what else would help to name its code.
     fn give_file(&mut self, identity: Identity) -> io::Result<Wanted> {
         let Some(known) = self.files.get(&identity) else {
@@ -396,6 +416,7 @@ impl KnownImage {
                 file: None,
                 module: None,
                 main: false,
+                managed: None,
             };
         };
         let offset = address - mapping.start + mapping.offset;
@@ -415,6 +436,7 @@ impl KnownImage {
             file: file.map(|(_, identity)| *identity),
             module: Some(Arc::clone(module)).filter(|path| !path.is_empty()),
             main: mapping.path == self.image.executable,
+            managed: None,
         }
     }
 }

@@ -349,6 +349,7 @@ fn lost() -> Resolved {
     Resolved {
         frames: Vec::new(),
         incomplete: Some(Incomplete::ReaderFailed),
+        unreadable: None,
     }
 }
 

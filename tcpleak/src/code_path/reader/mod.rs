@@ -7,6 +7,8 @@
 
 mod confine;
 mod file_bytes;
+mod memory;
+pub(super) mod runtimes;
 pub(super) mod symbols;
 pub(super) mod unwind;
 
@@ -22,6 +24,8 @@ use std::{
 };
 
 use file_bytes::FileBytes;
+use memory::{Memory, ReadAt};
+use runtimes::{Followed, Process, Runtimes};
 use symbols::{Named, Symbols, Wanted, perf_map::PerfMap};
 pub use unwind::Registers;
 use unwind::{AddressSpace, Image};
@@ -49,9 +53,18 @@ fn serve(stream: &UnixStream) -> io::Result<()> {
 #[derive(Default)]
 struct Reader {
     files: HashMap<u32, CodeFile>,
-    spaces: HashMap<u32, AddressSpace>,
+    spaces: HashMap<u32, Space>,
     perf_maps: HashMap<u32, PerfMap>,
     vdso: Option<Option<Arc<Image>>>,
+}
+
+/// The code of a process, and the language runtimes in it.
+struct Space {
+    code: AddressSpace,
+    /// The files that the code is from.
+    files: Vec<u32>,
+    /// Looked for once there is a stack to follow.
+    runtimes: Option<Runtimes>,
 }
 
 struct CodeFile {
@@ -93,8 +106,7 @@ impl Reader {
                 Answer::Done
             }
             Request::Space(number, mappings) => {
-                let space = self.space(&mappings);
-                self.spaces.insert(number, space);
+                self.take_space(number, &mappings);
                 Answer::Done
             }
             Request::ForgetSpace(number) => {
@@ -103,7 +115,7 @@ impl Reader {
                 Answer::Done
             }
             Request::Unwind(space, registers, stack) => match self.spaces.get_mut(&space) {
-                Some(space) => Answer::Unwound(space.unwind(registers, &stack)),
+                Some(space) => Answer::Followed(space.follow(registers, &stack, descriptor)),
                 None => Answer::Done,
             },
             Request::Name(places) => {
@@ -138,7 +150,31 @@ impl Reader {
         Some(wanted)
     }
 
-    fn space(&mut self, mappings: &[CodeMapping]) -> AddressSpace {
+    /// A runtime stays known when code is added that is in no new file: it compiles as it goes.
+    fn take_space(&mut self, number: u32, mappings: &[CodeMapping]) {
+        let code = self.code(mappings);
+        let mut files: Vec<u32> = mappings
+            .iter()
+            .filter_map(|mapping| match mapping.source {
+                Source::File(file) => Some(file),
+                Source::Vdso | Source::Memory => None,
+            })
+            .collect();
+        files.sort_unstable();
+        files.dedup();
+        let known = self.spaces.remove(&number);
+        let runtimes = known
+            .filter(|known| known.files == files)
+            .and_then(|known| known.runtimes);
+        let space = Space {
+            code,
+            files,
+            runtimes,
+        };
+        self.spaces.insert(number, space);
+    }
+
+    fn code(&mut self, mappings: &[CodeMapping]) -> AddressSpace {
         let mut space = AddressSpace::new();
         for mapping in mappings {
             let addresses = mapping.start..mapping.end;
@@ -203,6 +239,21 @@ impl Reader {
                 ..Named::default()
             }],
         })
+    }
+}
+
+impl Space {
+    fn follow(&mut self, registers: Registers, stack: &[u8], memory: Option<OwnedFd>) -> Followed {
+        let file = memory.map(File::from);
+        let source: &dyn ReadAt = match &file {
+            Some(file) => file,
+            None => &(),
+        };
+        let memory = Memory::new(source);
+        let runtimes = self
+            .runtimes
+            .get_or_insert_with(|| Runtimes::detect(&Process::new(&memory, &self.code)));
+        runtimes.follow(&mut self.code, registers, stack, &memory)
     }
 }
 

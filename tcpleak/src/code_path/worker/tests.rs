@@ -77,6 +77,7 @@ fn named(fingerprint: u64) -> Resolved {
     Resolved {
         frames: vec![frame],
         incomplete: None,
+        unreadable: None,
     }
 }
 

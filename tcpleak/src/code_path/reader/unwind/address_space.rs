@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 use tcpleak_ebpf::BELOW_STACK;
 
 use super::{
-    End, RawFrame, Unwound, arch,
+    End, Guide, RawFrame, Unwound, arch,
     code::{Code, Mapped},
     image::Image,
     plain::Cache,
@@ -72,8 +72,13 @@ impl AddressSpace {
     }
 
     /// Follows a stack from the innermost frame outwards. `stack` is a copy of it that begins at
-    /// [`BELOW_STACK`] bytes below the stack pointer and may end anywhere.
-    pub fn unwind(&mut self, mut registers: Registers, stack: &[u8]) -> Unwound {
+    /// [`BELOW_STACK`] bytes below the stack pointer and may end anywhere. The guide is asked first.
+    pub fn unwind(
+        &mut self,
+        mut registers: Registers,
+        stack: &[u8],
+        guide: &mut impl Guide,
+    ) -> Unwound {
         let mut stack = Stack::new(registers.sp.wrapping_sub(BELOW_STACK), stack);
         let mut frame = RawFrame {
             address: registers.pc,
@@ -83,7 +88,8 @@ impl AddressSpace {
         let mut guessed = false;
         let Stop { end, outside } = loop {
             frames.push(frame);
-            match self.caller(frame, &mut registers, &mut stack) {
+            let known = guide.caller(frames.len() - 1, frame, &registers, &mut stack);
+            match self.caller(frame, &mut registers, &mut stack, known) {
                 Ok(_) if frames.len() == MOST_FRAMES => break End::TooMany.into(),
                 Ok(caller) => {
                     guessed |= caller.guessed;
@@ -113,8 +119,12 @@ impl AddressSpace {
         frame: RawFrame,
         registers: &mut Registers,
         stack: &mut Stack<'_>,
+        known: Option<Registers>,
     ) -> Result<Caller, Stop> {
         self.inside(frame)?;
+        if let Some(caller) = known {
+            return self.known_caller(registers, caller);
+        }
         let rule = remembered(&mut self.rules, frame, || {
             Rule::find(frame, &self.code, &mut self.context)
         });
@@ -153,6 +163,31 @@ impl AddressSpace {
             frame: next,
             guessed,
         })
+    }
+
+    /// A caller that the guide knows. It must lie further out, as any caller.
+    fn known_caller(&self, registers: &mut Registers, caller: Registers) -> Result<Caller, Stop> {
+        if caller.pc == 0 {
+            return Err(End::Unproven.into());
+        }
+        if caller.sp <= registers.sp {
+            return Err(End::Lost.into());
+        }
+        let frame = RawFrame {
+            address: caller.pc,
+            is_return: true,
+        };
+        self.inside(frame)?;
+        *registers = caller;
+        Ok(Caller {
+            frame,
+            guessed: false,
+        })
+    }
+
+    /// The files whose code it is, by ascending address; one for each mapping.
+    pub fn mapped(&self) -> impl Iterator<Item = &Mapped> {
+        self.code.all_mapped()
     }
 
     /// The stack pointer of a frame that was reached by the frame pointer of the one it called. Where a

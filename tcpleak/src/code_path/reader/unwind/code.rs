@@ -38,6 +38,11 @@ impl Mapped {
         })
     }
 
+    /// What is taken from an address to get the one that the file itself uses.
+    pub fn bias(&self) -> u64 {
+        self.bias
+    }
+
     /// An address as the file itself counts.
     pub fn own_address(&self, address: u64) -> u64 {
         address.wrapping_sub(self.bias)
@@ -68,6 +73,13 @@ impl Code {
     /// The file whose code is at an address; none for code that is in no file.
     pub fn mapped(&self, address: u64) -> Option<&Mapped> {
         self.find(address)?.image.as_ref()
+    }
+
+    /// The files that have code, by ascending address; one for each mapping.
+    pub fn all_mapped(&self) -> impl Iterator<Item = &Mapped> {
+        self.mappings
+            .values()
+            .filter_map(|mapping| mapping.image.as_ref())
     }
 
     /// The end of all code.

@@ -21,8 +21,37 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub use address_space::AddressSpace;
+pub use code::Mapped;
 pub use image::Image;
 pub use registers::Registers;
+pub use stack::Stack;
+
+/// Knows code better than unwind information does.
+pub trait Guide {
+    /// The registers of the caller of a frame, the one with this number from the innermost on; none to
+    /// find it by unwind information.
+    fn caller(
+        &mut self,
+        number: usize,
+        frame: RawFrame,
+        registers: &Registers,
+        stack: &mut Stack<'_>,
+    ) -> Option<Registers>;
+}
+
+/// Knows nothing.
+#[cfg(test)]
+impl Guide for () {
+    fn caller(
+        &mut self,
+        _number: usize,
+        _frame: RawFrame,
+        _registers: &Registers,
+        _stack: &mut Stack<'_>,
+    ) -> Option<Registers> {
+        None
+    }
+}
 
 /// A frame of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -75,7 +75,7 @@ fn unwind_made_up(bytes: Vec<u8>, code: &Mapping, numbers: &mut Numbers, stacks:
             fp: numbers.word(&addresses, sp),
             lr: numbers.word(&addresses, sp),
         };
-        assert_bounded(&space.unwind(registers, &stack));
+        assert_bounded(&space.unwind(registers, &stack, &mut ()));
     }
 }
 
@@ -157,7 +157,7 @@ fn a_chain_of_frame_pointers_that_is_a_ring_is_left() {
         fp: 0x7000,
         lr: 0,
     };
-    let unwound = space.unwind(registers, &ring);
+    let unwound = space.unwind(registers, &ring, &mut ());
     assert_eq!(unwound.frames.len(), 3);
     assert_eq!(unwound.end, End::Lost);
 }
@@ -173,10 +173,10 @@ fn what_is_no_code_is_no_frame() {
         fp: 0x7000,
         lr: 0,
     };
-    let unwound = space.unwind(registers, &stack);
+    let unwound = space.unwind(registers, &stack, &mut ());
     assert_eq!(unwound.frames.len(), 1);
     assert_eq!((unwound.end, unwound.outside), (End::Lost, Some(0x9999)));
-    let unwound = space.unwind(Registers { pc: 0, ..registers }, &stack);
+    let unwound = space.unwind(Registers { pc: 0, ..registers }, &stack, &mut ());
     assert_eq!((unwound.end, unwound.outside), (End::Lost, Some(0)));
 }
 

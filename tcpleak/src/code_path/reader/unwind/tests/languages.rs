@@ -47,7 +47,7 @@ fn goroutine(options: &str) -> (Vec<String>, super::super::Unwound) {
     );
     let (mut program, stopped) = Program::stopped(&fixture, "looked-at");
     let mut space = program.address_space(&stopped.mappings);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     let mut stopped = stopped;
     // Both have the same code at the same addresses; only one has names.
     program.path = fixture.path("whole");

@@ -48,7 +48,7 @@ fn assert_changed_chain(compile: &str, change: impl Fn(&mut Vec<u8>)) {
     build(&fixture, &format!("{compile} chain.c -o chain"));
     let (program, stopped) = Program::stopped(&fixture, "chain");
     let mut space = program.address_space_with(&stopped.mappings, change);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     let mut names = program.names(&stopped, &unwound);
     // The C library is a part of a static program.
     names.retain(|name| EXPECTED.contains(&name.as_str()));
@@ -90,7 +90,7 @@ fn a_c_library_without_any_unwind_information_is_followed_into_the_program() {
         );
         let (program, stopped) = Program::stopped(&fixture, "chain");
         let mut space = program.address_space(&stopped.mappings);
-        let unwound = space.unwind(stopped.registers, &stopped.stack);
+        let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
         let names = program.names(&stopped, &unwound);
         let found = names.iter().position(|name| name == "inner").unwrap();
         assert_eq!(names[found..][..4], EXPECTED[..4], "{names:?} {unwound:x?}");
@@ -142,7 +142,7 @@ fn a_walk_without_unwind_information_says_so() {
         build(&fixture, &format!("{compile} {options} chain.c -o chain"));
         let (program, stopped) = Program::stopped(&fixture, "chain");
         let mut space = program.address_space(&stopped.mappings);
-        let unwound = space.unwind(stopped.registers, &stopped.stack);
+        let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
         assert_eq!(unwound.guessed, expected, "{options}");
     }
 }
@@ -163,7 +163,7 @@ fn the_entry_point_of_a_program_is_its_start_without_unwind_information_too() {
     build(&fixture, &format!("{COMPILE} -nostartfiles bare.c -o bare"));
     let (program, stopped) = Program::stopped(&fixture, "bare");
     let mut space = program.address_space(&stopped.mappings);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     assert_eq!(program.names(&stopped, &unwound), ["begin", "_start"]);
     assert_eq!(unwound.end, End::Root);
 }
@@ -178,7 +178,7 @@ fn a_library_is_followed_into_the_program_that_loaded_it() {
     build(&fixture, &format!("{COMPILE} loader.c -o loader -ldl"));
     let (program, stopped) = Program::stopped(&fixture, "loader");
     let mut space = program.address_space(&stopped.mappings);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     let names = programs::names(&stopped, &unwound, |mapping| {
         mapping.path.ends_with("/loader") || mapping.path.ends_with("/libchain.so")
     });
@@ -200,7 +200,8 @@ fn a_library_that_is_not_known_yet_is_asked_for() {
     let (program, stopped) = Program::stopped(&fixture, "loader");
     let (library, others): (Vec<_>, Vec<_>) = (stopped.mappings.iter().cloned())
         .partition(|mapping| mapping.path.ends_with("/libchain.so"));
-    let unwound = (program.address_space(&others)).unwind(stopped.registers, &stopped.stack);
+    let unwound =
+        (program.address_space(&others)).unwind(stopped.registers, &stopped.stack, &mut ());
     let outside = unwound.outside.expect("an address of the library");
     assert!(programs::find(&library, outside).is_some(), "{outside:x}");
     assert_eq!(unwound.end, End::Lost);
@@ -229,7 +230,7 @@ fn a_thread_is_followed_to_its_start() {
     build(&fixture, &format!("{COMPILE} -pthread thread.c -o thread"));
     let (program, stopped) = Program::stopped(&fixture, "thread");
     let mut space = program.address_space(&stopped.mappings);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     assert_eq!(program.names(&stopped, &unwound), ["work", "run"]);
     assert_eq!(unwound.end, End::Root, "{unwound:x?}");
 }
@@ -263,7 +264,7 @@ fn code_made_at_run_time_is_followed_by_frame_pointers() {
     build(&fixture, &format!("{COMPILE} maker.c -o maker"));
     let (program, stopped) = Program::stopped(&fixture, "maker");
     let mut space = program.address_space(&stopped.mappings);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     let names = program.names(&stopped, &unwound);
     assert_eq!(
         names,
@@ -296,7 +297,7 @@ fn code_that_keeps_frame_pointers_is_not_searched_for_calls() {
     build(&fixture, &format!("{COMPILE} bridge.c -o bridge"));
     let (program, stopped) = Program::stopped(&fixture, "bridge");
     let mut space = program.address_space(&stopped.mappings);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     let names = program.names(&stopped, &unwound);
     assert_eq!(names, ["called", "bridge", "caller", "main", "_start"]);
 }
@@ -323,7 +324,7 @@ fn a_stack_that_was_not_copied_whole_is_told_as_such() {
     );
     let (program, stopped) = Program::stopped(&fixture, "chain");
     let mut space = program.address_space(&stopped.mappings);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     assert_eq!(program.names(&stopped, &unwound), ["inner"]);
     assert_eq!(unwound.end, End::StackTooDeep);
 }
@@ -343,7 +344,7 @@ fn a_stack_of_too_many_frames_is_followed_for_some() {
     build(&fixture, "gcc -O1 -fomit-frame-pointer deep.c -o deep");
     let (program, stopped) = Program::stopped(&fixture, "deep");
     let mut space = program.address_space(&stopped.mappings);
-    let unwound = space.unwind(stopped.registers, &stopped.stack);
+    let unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     assert_eq!(unwound.end, End::TooMany);
     assert_eq!(unwound.frames.len(), 512);
     let names = program.names(&stopped, &unwound);

@@ -48,7 +48,7 @@ fn handler(options: &str) -> (Vec<String>, Vec<String>, End) {
     build(&fixture, &format!("{compile} signal.c -o signal"));
     let (program, stopped) = Program::stopped(&fixture, "signal");
     let mut space = program.address_space(&stopped.mappings);
-    let mut unwound = space.unwind(stopped.registers, &stopped.stack);
+    let mut unwound = space.unwind(stopped.registers, &stopped.stack, &mut ());
     let names = program.names(&stopped, &unwound);
     let end = unwound.end;
     unwound.frames.remove(0);

@@ -63,7 +63,7 @@ fn every_instruction_of_a_call_through_stubs_and_the_vdso_is_followed_to_the_sta
     let stubs = stubs..stubs + size as u64;
     let (outer, finish) = (function(&program, "outer"), function(&program, "finish"));
     let mut space = program.address_space(&stopped.mappings);
-    let mut unwind = |stopped: &Stopped| space.unwind(stopped.registers, &stopped.stack);
+    let mut unwind = |stopped: &Stopped| space.unwind(stopped.registers, &stopped.stack, &mut ());
     let start = unwind(&stopped).frames;
     let in_outer = |frame: &RawFrame| outer.contains(&frame.instruction());
     let behind = start.iter().position(in_outer).unwrap() + 1;

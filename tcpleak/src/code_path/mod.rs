@@ -27,7 +27,7 @@ pub use reader::Registers;
 pub use worker::{CaptureSource, CodePaths};
 
 use crate::{
-    report::{Frame, Incomplete},
+    report::{CodePath, Frame, Incomplete, PathKind},
     survey::ProcessId,
 };
 
@@ -99,7 +99,7 @@ pub struct Learned {
 }
 
 /// A code path with names; what the program was doing is for the caller to add.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Resolved {
     /// The frames, innermost first; inlined functions have frames of their own.
     pub frames: Vec<Frame>,
@@ -107,6 +107,16 @@ pub struct Resolved {
     pub incomplete: Option<Incomplete>,
     /// Why frames of a language runtime are not shown as what they are, if they are not.
     pub unreadable: Option<String>,
+}
+
+impl Resolved {
+    /// The path as a report shows it, with what the program was doing.
+    pub fn of_kind(&self, kind: PathKind) -> CodePath {
+        CodePath {
+            unreadable: self.unreadable.clone(),
+            ..CodePath::new(kind, self.frames.clone(), self.incomplete)
+        }
+    }
 }
 
 /// A frame of which at most the file that holds its code is known.

@@ -135,8 +135,7 @@ impl<'a> Keys<'a> {
             .entry((fingerprint, kind))
             .or_insert_with(|| {
                 let path = paths.get(&fingerprint)?;
-                let path = CodePath::new(kind, path.frames.clone(), path.incomplete);
-                Some(Arc::new(path))
+                Some(Arc::new(path.of_kind(kind)))
             })
             .clone()
     }

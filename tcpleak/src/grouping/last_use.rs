@@ -8,7 +8,7 @@ use std::{
 use crate::{
     case::Case,
     code_path::Resolved,
-    report::{CodePath, Direction, Frame, Incomplete, LastUse, PathKind},
+    report::{CodePath, Direction, LastUse, PathKind},
     survey::{Record, Use},
     title::own_functions,
 };
@@ -81,25 +81,21 @@ fn most_frequent(
         });
     }
     // The same code in two processes has two fingerprints.
-    let mut by_code: BTreeMap<(&[Frame], Option<Incomplete>), Users> = BTreeMap::new();
+    let mut by_code: BTreeMap<&Resolved, Users> = BTreeMap::new();
     for (fingerprint, users) in &by_fingerprint {
         if let Some(path) = paths.get(fingerprint) {
-            let code = (path.frames.as_slice(), path.incomplete);
-            by_code.entry(code).or_default().add(users);
+            by_code.entry(path).or_default().add(users);
         }
     }
     let most = by_code
         .into_iter()
         .rev()
-        .max_by_key(|((frames, incomplete), users)| {
-            let own = !own_functions(frames, *incomplete).is_empty();
+        .max_by_key(|(path, users)| {
+            let own = !own_functions(&path.frames, path.incomplete).is_empty();
             (own, users.number)
         });
     match most {
-        Some(((frames, incomplete), users)) => {
-            let path = CodePath::new(kind, frames.to_vec(), incomplete);
-            (Some(path), users.since)
-        }
+        Some((path, users)) => (Some(path.of_kind(kind)), users.since),
         None => (None, 0),
     }
 }

@@ -39,6 +39,9 @@ pub struct CodePath {
     pub complete: bool,
     /// Why the path ends where it does; null when it is complete.
     pub incomplete: Option<Incomplete>,
+    /// Why functions of a language runtime are missing from the frames; null when none are known to
+    /// be.
+    pub unreadable: Option<String>,
     /// The frames, innermost first.
     pub frames: Vec<Frame>,
 }
@@ -50,6 +53,7 @@ impl CodePath {
             kind,
             complete: incomplete.is_none(),
             incomplete,
+            unreadable: None,
             frames,
         }
     }

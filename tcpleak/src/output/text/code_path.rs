@@ -75,6 +75,9 @@ pub(super) fn write(
     if let Some(reason) = path.incomplete {
         page.remark(&format!("... {}", why(reason)))?;
     }
+    if let Some(why) = &path.unreadable {
+        page.remark(&format!("... functions are missing: {}", plain(why)))?;
+    }
     if is_in_ring_call(path) {
         page.remark(
             "... io_uring did this where it was entered: other code may have asked for it",

@@ -49,6 +49,18 @@ fn a_path_that_is_not_complete_says_why() {
     }
 }
 
+#[test]
+fn frames_of_a_runtime_that_could_not_be_read_are_said_to_be_missing() {
+    let mut origin = path(PathKind::Connect, vec![library("f", "/usr/lib/libjvm.so")]);
+    origin.unreadable = Some("java: its libjvm.so\u{1b}[31m has no tables".into());
+    let text = words(Group {
+        origin: Some(origin),
+        ..eof_unread()
+    });
+    let said = "... functions are missing: java: its libjvm.so\\x1b[31m has no tables";
+    assert!(text.contains(said), "{text}");
+}
+
 /// The text of a group whose connections were opened by `fetch` and used last as told.
 fn used(last_use: LastUse) -> String {
     words(titled(Group {

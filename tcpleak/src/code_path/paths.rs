@@ -116,14 +116,18 @@ impl Paths {
         (self.locate(key, frames, Ended::Unwound(end)), layout)
     }
 
-    /// Has a stack unwound. When it leads out of all code that is known, the process may have got
-    /// more in place of as much other code: then it is worth another look.
+    /// Has a stack unwound. The process may have got other code in place of as much that is known: when
+    /// the stack leads out of that, or to where other code lies now, it is worth another look.
     fn follow(&mut self, key: ImageKey, request: &impl Fn(u32) -> Request) -> io::Result<Unwound> {
         let unwound = self.unwind_once(key, request)?;
-        if unwound.outside.is_none() || self.supply.look_again(key).is_err() {
-            return Ok(unwound);
+        let is_news = match unwound.outside {
+            Some(_) => self.supply.look_again(key).is_ok(),
+            None => self.supply.look_if_replaced(key, &unwound.frames),
+        };
+        match is_news {
+            true => self.unwind_once(key, request),
+            false => Ok(unwound),
         }
-        self.unwind_once(key, request)
     }
 
     fn unwind_once(

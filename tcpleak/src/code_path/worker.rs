@@ -8,7 +8,10 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -108,6 +111,8 @@ struct State {
 struct Shared {
     learned: Mutex<VecDeque<Learned>>,
     news: Notify,
+    /// Whether there may be captures in the source that found no room yet.
+    behind: AtomicBool,
 }
 
 impl CodePaths {
@@ -151,6 +156,7 @@ impl CodePaths {
                         inner.take(capture);
                     }
                     let full = inner.room() == 0;
+                    inner.shared.behind.store(full, Ordering::Relaxed);
                     drop(inner);
                     match full {
                         true => thread::sleep(FULL),
@@ -337,7 +343,11 @@ fn serve(taker: &mut dyn Taker, request: Request, shared: &Shared) {
             }
         }
         Request::Resolve(fingerprint, answer) => {
-            let resolved = taker.resolve(fingerprint).unwrap_or_else(lost);
+            let resolved = match taker.resolve(fingerprint) {
+                // It is on its way, maybe: then no answer, so that it is asked for again.
+                None if shared.behind.load(Ordering::Relaxed) => return,
+                resolved => resolved.unwrap_or_else(lost),
+            };
             // Nobody may be waiting any more: then it is remembered for the next question.
             let _ = answer.send((fingerprint, resolved));
         }

@@ -150,12 +150,15 @@ impl CodePaths {
             .name("tcpleak-captures".into())
             .spawn(move || {
                 while let Some(inner) = inner.upgrade() {
-                    while inner.room() > 0
-                        && let Some(capture) = source.next()
-                    {
-                        inner.take(capture);
-                    }
-                    let full = inner.room() == 0;
+                    let full = loop {
+                        if inner.room() == 0 {
+                            break true;
+                        }
+                        match source.next() {
+                            Some(capture) => inner.take(capture),
+                            None => break false,
+                        }
+                    };
                     inner.shared.behind.store(full, Ordering::Relaxed);
                     drop(inner);
                     match full {

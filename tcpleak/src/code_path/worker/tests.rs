@@ -268,8 +268,7 @@ async fn a_path_that_is_still_on_its_way_is_not_taken_for_lost() {
         }
     }
     let last = 3 * WAITING as u64;
-    let take = |_| thread::sleep(Duration::from_millis(1));
-    let start = move || FakeTaker::with(named, take);
+    let start = || FakeTaker::with(named, |_| thread::sleep(Duration::from_millis(1)));
     let paths = CodePaths::start_with(start, Patience::USUAL).unwrap();
     paths.feed(Source(0..last + 1)).unwrap();
     paths.has_learned().await;

@@ -226,7 +226,8 @@ impl Inner {
         let ask = async move {
             for fingerprint in fingerprints {
                 let answer = answer.clone();
-                let request = Request::Resolve(fingerprint, answer);
+                let behind = self.shared.behind.load(Ordering::Relaxed);
+                let request = Request::Resolve(fingerprint, behind, answer);
                 if requests.send(request).await.is_err() {
                     break;
                 }
@@ -283,7 +284,8 @@ struct Task {
 
 enum Request {
     Take(Capture),
-    Resolve(u64, UnboundedSender<(u64, Resolved)>),
+    /// A fingerprint; whether its path may still be on its way; where the answer goes to.
+    Resolve(u64, bool, UnboundedSender<(u64, Resolved)>),
 }
 
 impl Worker {
@@ -345,10 +347,10 @@ fn serve(taker: &mut dyn Taker, request: Request, shared: &Shared) {
                 }
             }
         }
-        Request::Resolve(fingerprint, answer) => {
+        Request::Resolve(fingerprint, behind, answer) => {
             let resolved = match taker.resolve(fingerprint) {
-                // It is on its way, maybe: then no answer, so that it is asked for again.
-                None if shared.behind.load(Ordering::Relaxed) => return,
+                // No answer: it is asked for again.
+                None if behind => return,
                 resolved => resolved.unwrap_or_else(lost),
             };
             // Nobody may be waiting any more: then it is remembered for the next question.

@@ -5,9 +5,19 @@
 //! burst, so under pressure it is shed first. Two CPUs may both take the last of it: that is a
 //! capture more, and no harm.
 
+//!
+//! Buckets are about time, the ring is about how fast user space comes to read it. When it is half full,
+//! the rest is for processes that were captured but a few times: one that does much at once would have it
+//! all otherwise, and the only path of another would be lost.
+
 use tcpleak_ebpf::Limits;
 
-use crate::maps::{HOST_BUCKET, LIMITS, PROCESS_BUCKETS, SUSPECTS};
+use crate::maps::{HOST_BUCKET, LIMITS, PATHS, PATHS_BYTES, PROCESS_BUCKETS, SUSPECTS};
+
+/// Captures of a process at once that the second half of the ring has room for.
+const FEW: u64 = 16;
+/// What the ring is asked for: the bytes in it that were not read yet.
+const UNREAD_BYTES: u64 = 0;
 
 /// What is to be captured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +62,10 @@ pub fn permit(subject: Subject, tgid: u32, now: u64) -> bool {
     if process_next.wrapping_sub(now) > process_burst / 2 * half
         || host_next.wrapping_sub(now) > host_burst / 4 * quarters
     {
+        return false;
+    }
+    let many = process_next.wrapping_sub(now) > process_interval.wrapping_mul(FEW);
+    if many && PATHS.query(UNREAD_BYTES) > u64::from(PATHS_BYTES) / 2 {
         return false;
     }
     *process = process_next;

@@ -24,7 +24,9 @@ pub static KNOWN_PATHS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_38
 
 /// New code paths, as [`CapturedPath`].
 #[map]
-pub static PATHS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static PATHS: RingBuf = RingBuf::with_byte_size(PATHS_BYTES, 0);
+/// How much of new code paths waits to be read at most.
+pub const PATHS_BYTES: u32 = 4 << 20;
 
 /// Where the code of each process lies, by process id.
 #[map]

@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// What a program is written in, and what compiles it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,9 @@ const RELEASE: [&str; 5] = ["-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "
 
 const CROSS_GCC: &str = "aarch64-linux-gnu-gcc";
 
+/// Names the directory `usr` of the unpacked package `musl-dev` for 64-bit ARM.
+const CROSS_MUSL: &str = "TCPLEAK_CROSS_MUSL";
+
 const fn c(name: &'static str, flags: &'static [&'static str]) -> Build {
     of(Language::C, name, flags)
 }
@@ -143,6 +146,9 @@ impl Build {
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
         let mut compiler = self.compiler(machine, scratch)?;
+        if self.language == Language::CWithMusl && machine == Machine::Aarch64 {
+            use_cross_musl(&mut compiler, directory)?;
+        }
         compiler.args(self.flags);
         compiler
             .arg("-o")
@@ -158,11 +164,10 @@ impl Build {
     fn compiler(&self, machine: Machine, scratch: &Path) -> Result<Command> {
         let mut compiler = Command::new(match (self.language, machine) {
             (Language::C, Machine::Host) => installed("gcc", "gcc")?,
-            (Language::C, Machine::Aarch64) => installed(CROSS_GCC, "gcc-aarch64-linux-gnu")?,
-            (Language::CWithMusl, Machine::Host) => installed("musl-gcc", "musl-tools")?,
-            (Language::CWithMusl, Machine::Aarch64) => {
-                bail!("no package has musl's C library for another architecture")
+            (Language::C | Language::CWithMusl, Machine::Aarch64) => {
+                installed(CROSS_GCC, "gcc-aarch64-linux-gnu")?
             }
+            (Language::CWithMusl, Machine::Host) => installed("musl-gcc", "musl-tools")?,
             (Language::Cpp, Machine::Host) => installed("g++", "g++")?,
             (Language::Cpp, Machine::Aarch64) => {
                 installed("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")?
@@ -196,6 +201,28 @@ impl Build {
         };
         Ok(compiler)
     }
+}
+
+/// Has the cross compiler take musl's headers, library and start code in place of its own C library's, as
+/// `musl-gcc` does with the compiler of the host.
+fn use_cross_musl(compiler: &mut Command, directory: &Path) -> Result<()> {
+    let musl = env::var_os(CROSS_MUSL).map(PathBuf::from);
+    let musl = musl.with_context(|| format!("{CROSS_MUSL} does not tell where musl-dev is"))?;
+    let libraries = musl.join("lib/aarch64-linux-musl");
+    let start = ["crt1.o", "crti.o"].map(|name| libraries.join(name).display().to_string());
+    let end = libraries.join("crtn.o");
+    let specs = directory.join("specs");
+    let text = format!(
+        "*startfile:\n{}\n\n*endfile:\n{}\n\n",
+        start.join(" "),
+        end.display()
+    );
+    fs::write(&specs, text).with_context(|| format!("writing {}", specs.display()))?;
+    compiler.arg("-specs").arg(specs);
+    compiler.arg("-nostdinc").arg("-isystem");
+    compiler.arg(musl.join("include/aarch64-linux-musl"));
+    compiler.arg("-L").arg(libraries);
+    Ok(())
 }
 
 /// The path of a program of the distribution, and where none is installed, an error that names its

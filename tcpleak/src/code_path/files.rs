@@ -57,6 +57,15 @@ impl CodeFile {
         }
     }
 
+    /// Whether a mapping of a process is there as it was, and of this file. It is not where that cannot be
+    /// told.
+    pub fn is_mapped(pid: u32, mapping: &Mapping, identity: &Identity) -> bool {
+        let Mapping { start, end, .. } = mapping;
+        let link = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
+        let there = std::fs::metadata(link).map(|metadata| Identity::of(&metadata));
+        there.is_ok_and(|there| (there.device, there.inode) == (identity.device, identity.inode))
+    }
+
     /// Opens a file by its path as a process sees it. Links lead to where they lead that process.
     pub fn below_root(pid: u32, path: &Path) -> io::Result<Self> {
         read_regular(refer_below_root(pid, path, OFlags::empty())?, FILE_BYTES)

@@ -11,6 +11,7 @@ use super::{
     CodeLayout,
     files::CodeFile,
     maps::{Mapping, Mappings},
+    reader::unwind::RawFrame,
 };
 use crate::{process, survey::ProcessId};
 
@@ -69,6 +70,15 @@ impl Image {
     /// Whether it is still there to be looked at.
     pub fn is_current(&self) -> bool {
         process::is_image(self.process.pid, self.process.start_ns, self.start_stack)
+    }
+
+    /// Which code a frame is at: the file, by device and inode number, and where in it. None where there is
+    /// no code.
+    pub fn code_at(&self, frame: RawFrame) -> Option<((u32, u32), u64, u64)> {
+        let address = frame.instruction();
+        let mapping = self.mappings.find(address)?;
+        let place = (address - mapping.start).wrapping_add(mapping.offset);
+        Some((mapping.device, mapping.inode, place))
     }
 
     /// Opens the file behind each mapping that has one.

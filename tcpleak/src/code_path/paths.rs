@@ -126,8 +126,8 @@ impl Paths {
         (path, layout)
     }
 
-    /// Has a stack unwound. When it leads out of all code that is known, the process may have got
-    /// more in place of as much other code: then it is worth another look.
+    /// Has a stack followed. The process may have got other code in place of as much that is known: when
+    /// the stack leads out of that, or to where other code lies now, it is worth another look.
     fn follow(
         &mut self,
         key: ImageKey,
@@ -135,10 +135,15 @@ impl Paths {
         stack: &[u8],
     ) -> io::Result<Followed> {
         let followed = self.supply.follow(key, registers, stack)?;
-        if followed.unwound.outside.is_none() || self.supply.look_again(key).is_err() {
-            return Ok(followed);
+        let unwound = &followed.unwound;
+        let is_news = match unwound.outside {
+            Some(_) => self.supply.look_again(key).is_ok(),
+            None => self.supply.look_if_replaced(key, &unwound.frames),
+        };
+        match is_news {
+            true => self.supply.follow(key, registers, stack),
+            false => Ok(followed),
         }
-        self.supply.follow(key, registers, stack)
     }
 
     /// Does something with the reader for a process. The reader may have died of something else

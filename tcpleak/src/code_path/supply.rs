@@ -150,6 +150,29 @@ impl Supply {
         Ok(())
     }
 
+    /// Looks at a process that is known if other code lies now where one of these frames is: a library may
+    /// have taken the place of another that has as many pages. Says whether that is so.
+    pub fn look_if_replaced(&mut self, key: ImageKey, frames: &[RawFrame]) -> bool {
+        let Some(known) = self.images.get(&key) else {
+            return false;
+        };
+        if known.are_there(frames) {
+            return false;
+        }
+        let Ok(image) = Image::look(key.0, key.1, known.image.code_pages) else {
+            return false;
+        };
+        // Where there is nothing any more, what was there before still says most.
+        let replaced = frames.iter().any(|frame| {
+            let [before, now] = [&known.image, &image].map(|image| image.code_at(*frame));
+            now.is_some() && before != now
+        });
+        if replaced {
+            self.know(key, image);
+        }
+        replaced
+    }
+
     fn know(&mut self, key: ImageKey, image: Image) {
         let opened: Vec<(u64, CodeFile)> = image
             .open_files()
@@ -403,6 +426,20 @@ impl KnownImage {
                 source: source(mapping.start, &mapping.path),
             })
             .collect()
+    }
+
+    /// Whether the files that frames lie in are still mapped as they were. That of the program itself stays
+    /// as long as the program.
+    fn are_there(&self, frames: &[RawFrame]) -> bool {
+        let pid = self.image.process.pid;
+        let mut seen = HashSet::new();
+        let mut mappings = (frames.iter())
+            .filter_map(|frame| self.image.mappings.find(frame.instruction()))
+            .filter(|mapping| mapping.path != self.image.executable && seen.insert(mapping.start));
+        mappings.all(|mapping| {
+            let file = self.files.get(&mapping.start);
+            file.is_none_or(|(_, identity)| CodeFile::is_mapped(pid, mapping, identity))
+        })
     }
 
     /// Finds out in which file a frame lies.

@@ -8,7 +8,10 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -108,6 +111,8 @@ struct State {
 struct Shared {
     learned: Mutex<VecDeque<Learned>>,
     news: Notify,
+    /// Whether there may be captures in the source that found no room yet.
+    behind: AtomicBool,
 }
 
 impl CodePaths {
@@ -145,12 +150,16 @@ impl CodePaths {
             .name("tcpleak-captures".into())
             .spawn(move || {
                 while let Some(inner) = inner.upgrade() {
-                    while inner.room() > 0
-                        && let Some(capture) = source.next()
-                    {
-                        inner.take(capture);
-                    }
-                    let full = inner.room() == 0;
+                    let full = loop {
+                        if inner.room() == 0 {
+                            break true;
+                        }
+                        match source.next() {
+                            Some(capture) => inner.take(capture),
+                            None => break false,
+                        }
+                    };
+                    inner.shared.behind.store(full, Ordering::Relaxed);
                     drop(inner);
                     match full {
                         true => thread::sleep(FULL),
@@ -217,7 +226,8 @@ impl Inner {
         let ask = async move {
             for fingerprint in fingerprints {
                 let answer = answer.clone();
-                let request = Request::Resolve(fingerprint, answer);
+                let behind = self.shared.behind.load(Ordering::Relaxed);
+                let request = Request::Resolve(fingerprint, behind, answer);
                 if requests.send(request).await.is_err() {
                     break;
                 }
@@ -274,7 +284,8 @@ struct Task {
 
 enum Request {
     Take(Capture),
-    Resolve(u64, UnboundedSender<(u64, Resolved)>),
+    /// A fingerprint; whether its path may still be on its way; where the answer goes to.
+    Resolve(u64, bool, UnboundedSender<(u64, Resolved)>),
 }
 
 impl Worker {
@@ -336,8 +347,12 @@ fn serve(taker: &mut dyn Taker, request: Request, shared: &Shared) {
                 }
             }
         }
-        Request::Resolve(fingerprint, answer) => {
-            let resolved = taker.resolve(fingerprint).unwrap_or_else(lost);
+        Request::Resolve(fingerprint, behind, answer) => {
+            let resolved = match taker.resolve(fingerprint) {
+                // No answer: it is asked for again.
+                None if behind => return,
+                resolved => resolved.unwrap_or_else(lost),
+            };
             // Nobody may be waiting any more: then it is remembered for the next question.
             let _ = answer.send((fingerprint, resolved));
         }

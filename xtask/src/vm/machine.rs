@@ -1,6 +1,7 @@
 //! A virtual machine, by QEMU.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::Arch;
 use super::kernels::Kernel;
@@ -94,6 +97,7 @@ impl Machine {
             "console={console_port} quiet panic=-1 results={port}"
         ));
         qemu.stdin(Stdio::null()).stdout(Stdio::null());
+        end_with_this_thread(&mut qemu);
         let program = kernel.arch.qemu();
         let child = qemu.spawn();
         let child = child.with_context(|| {
@@ -145,10 +149,52 @@ impl Machine {
     }
 }
 
+/// Has a command end with the thread that starts it, which waits for it, and so with this program however
+/// that ends.
+fn end_with_this_thread(command: &mut Command) {
+    let parent = Pid::from_raw(std::process::id() as i32);
+    let ask = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may be gone already.
+        match getppid() == parent {
+            true => Ok(()),
+            false => Err(Errno::CHILD.into()),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls and nothing else: no memory is
+    // allocated, and no lock is taken.
+    unsafe { command.pre_exec(ask) };
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         // It may have switched itself off.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_ends_with_the_thread_that_started_it() {
+        let start = || {
+            let mut command = Command::new("sleep");
+            end_with_this_thread(command.arg("60"));
+            command.spawn().unwrap()
+        };
+        let mut child = thread::spawn(start).join().unwrap();
+        let limit = Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() > limit => break child.kill().and(child.wait()).unwrap(),
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        assert!(Instant::now() < limit, "it went on: {status}");
+        assert!(!status.success());
     }
 }

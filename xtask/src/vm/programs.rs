@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::Arch;
+use super::debian::{self, BOOKWORM, Suites};
 use crate::process;
 use crate::test::END_TO_END;
 use crate::workspace::Workspace;
@@ -49,6 +50,9 @@ pub fn build(workspace: &Workspace, arch: Arch) -> Result<Programs> {
     compile.args(["--bin", "compile-fixtures", "--"]);
     compile.arg(&compiled).arg(workspace.target.join("tmp"));
     compile.arg(arch.word());
+    if !arch.is_hosts() {
+        compile.env("TCPLEAK_CROSS_MUSL", musl(workspace, arch)?);
+    }
     process::run(&mut compile)?;
     Ok(Programs {
         tcpleak: workspace.target.join(target).join("release/tcpleak"),
@@ -59,6 +63,20 @@ pub fn build(workspace: &Workspace, arch: Arch) -> Result<Programs> {
         compiled,
         scratch: workspace.target.join("tmp"),
     })
+}
+
+/// Fetches musl's C library, which no cross compiler brings. Gives its directory `usr`.
+fn musl(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
+    let cache = workspace.target.join("vm");
+    let directory = cache.join(format!("musl-{}", arch.word()));
+    let usr = directory.join("usr");
+    if !usr.exists() {
+        let suites = Suites::open(directory.join("apt"), arch, BOOKWORM)?;
+        for package in suites.download(&suites.closure(&["musl-dev"])?)? {
+            debian::unpack(&package, &directory)?;
+        }
+    }
+    Ok(usr)
 }
 
 /// Builds the end-to-end tests. Cargo names the file, among much else, one message to a line.

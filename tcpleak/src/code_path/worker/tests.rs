@@ -256,3 +256,31 @@ async fn captures_are_taken_from_their_source_as_they_come() {
     });
     assert!(gone, "the thread ends when nobody asks any more");
 }
+
+#[tokio::test]
+async fn a_path_that_is_still_on_its_way_is_not_taken_for_lost() {
+    struct Source(std::ops::Range<u64>);
+    impl CaptureSource for Source {
+        fn wait(&mut self) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        fn next(&mut self) -> Option<Capture> {
+            self.0.next().map(capture)
+        }
+    }
+    let last = 3 * WAITING as u64;
+    let start = || FakeTaker::with(named, |_| thread::sleep(Duration::from_millis(1)));
+    let paths = CodePaths::start_with(start, Patience::USUAL).unwrap();
+    paths.feed(Source(0..last + 1)).unwrap();
+    paths.has_learned().await;
+    assert_eq!(paths.resolve(vec![last]).await, HashMap::new());
+    let limit = Instant::now() + Duration::from_secs(60);
+    let resolved = loop {
+        if let Some(resolved) = paths.resolve(vec![last]).await.remove(&last) {
+            break resolved;
+        }
+        assert!(Instant::now() < limit, "it never came");
+    };
+    assert_eq!(resolved, named(last));
+    assert_eq!(paths.resolve(vec![last + 1]).await[&(last + 1)], lost());
+}

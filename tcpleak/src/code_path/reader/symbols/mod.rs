@@ -5,7 +5,7 @@
 
 mod dwarf;
 mod elf_symbols;
-mod go;
+pub mod go;
 pub mod perf_map;
 mod unpack;
 mod wanted;

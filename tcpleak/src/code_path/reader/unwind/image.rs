@@ -1,6 +1,9 @@
 //! One ELF file as the unwinder needs it.
 
-use std::{slice, sync::Arc};
+use std::{
+    slice,
+    sync::{Arc, OnceLock},
+};
 
 use object::{
     elf,
@@ -8,7 +11,10 @@ use object::{
 };
 
 use super::{
-    super::file_bytes::FileBytes,
+    super::{
+        file_bytes::FileBytes,
+        symbols::go::{Frame, LineTable},
+    },
     arch,
     row::Row,
     sections::{self, Header, LITTLE, Program},
@@ -26,6 +32,8 @@ pub struct Image {
     segments: Vec<Segment>,
     entry: u64,
     tables: Vec<Table>,
+    /// Looked for when it is needed.
+    go: OnceLock<Option<LineTable>>,
 }
 
 /// A part of the file that is loaded.
@@ -74,6 +82,7 @@ impl Image {
             entry: header.e_entry(LITTLE),
             segments,
             tables,
+            go: OnceLock::new(),
             bytes,
         }))
     }
@@ -149,6 +158,12 @@ impl Image {
     /// One of the tables.
     pub(super) fn table(&self, place: usize) -> Option<&Table> {
         self.tables.get(place)
+    }
+
+    /// The frame of the function at an address by the line table of a Go program.
+    pub(super) fn go_frame(&self, address: u64) -> Option<Frame> {
+        let go = self.go.get_or_init(|| LineTable::find(&self.bytes));
+        go.as_ref()?.frame(address)
     }
 
     /// Where the last function ends that has unwind information and lies before an address.

@@ -3,6 +3,7 @@
 use framehop::FrameAddress;
 
 use super::{
+    super::symbols::go::Frame,
     RawFrame, arch,
     code::{Code, Mapped},
     guess::Way,
@@ -28,6 +29,8 @@ pub enum Rule {
     Row(Mapped, usize, Row),
     /// It is a signal trampoline: the registers are where the kernel saves them.
     Trampoline,
+    /// By the size of its frame, of which a Go program knows that of every function.
+    Sized(u64),
     /// By what can be guessed, for want of unwind information.
     Guess(Way),
 }
@@ -59,7 +62,11 @@ impl Rule {
             }
             None if is_trampoline() => Self::Trampoline,
             None if image.is_start(instruction) => Self::Outermost,
-            None => Self::Guess(Way::of(frame, code)),
+            None => match image.go_frame(instruction) {
+                Some(Frame::Outermost) => Self::Outermost,
+                Some(Frame::Bytes(bytes)) => Self::Sized(bytes),
+                None => Self::Guess(Way::of(frame, code)),
+            },
         }
     }
 
@@ -68,7 +75,7 @@ impl Rule {
         match self {
             Self::Row(_, _, row) => row.is_signal,
             Self::Trampoline => true,
-            Self::Outermost | Self::Plain(..) | Self::Guess(_) => false,
+            Self::Outermost | Self::Plain(..) | Self::Sized(_) | Self::Guess(_) => false,
         }
     }
 
@@ -97,6 +104,9 @@ impl Rule {
                 row.caller(section, registers, stack, !frame.is_return)
             }
             Self::Trampoline => arch::interrupted(registers, stack),
+            Self::Sized(bytes) => {
+                arch::caller_by_frame_size(*bytes, registers, stack, !frame.is_return)
+            }
             Self::Guess(way) => way.caller(frame, registers, stack, code),
         }
     }

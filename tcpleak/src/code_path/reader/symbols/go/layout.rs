@@ -24,6 +24,10 @@ pub struct Header {
     pub text: u64,
     /// In a function's record: its name.
     pub name: usize,
+    /// In a function's record: the packed table of how far its frame reaches.
+    pub frame: usize,
+    /// In a function's record: what is special about it, where every version that has this layout tells.
+    pub flags: Option<usize>,
     /// In a function's record: the packed table of its files.
     pub file: usize,
     /// In a function's record: the packed table of its lines.
@@ -93,6 +97,9 @@ impl Header {
             function_table: place(first + 4)?,
             text: if relative { word(2)? } else { 0 },
             name: before + 4,
+            frame: before + 16,
+            // Behind the kind of the function, with which the fixed part of the record ends.
+            flags: relative.then_some(size - 3),
             file: before + 20,
             line: before + 24,
             tables: before + 28,

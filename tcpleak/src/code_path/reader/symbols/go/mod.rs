@@ -20,6 +20,10 @@ const NAME_BYTES: usize = 16 * 1024;
 const INLINE_INDEX: u32 = 2;
 /// Which of a function's data tells what can be inlined into it.
 const INLINE_TREE: u32 = 3;
+/// The flag of a function that nothing called.
+const OUTERMOST: u8 = 1;
+/// The flag of a function that goes to another stack, and whose frame has no size therefore.
+const CHANGES_STACK: u8 = 2;
 
 /// The line table of a Go program.
 pub struct LineTable {
@@ -30,6 +34,15 @@ pub struct LineTable {
     text: u64,
     /// What the functions' data is counted from.
     function_data: Option<FileBytes>,
+}
+
+/// What the table says about the frame of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Nothing called the function.
+    Outermost,
+    /// So many bytes lie between the stack pointer and where it was when the function began.
+    Bytes(u64),
 }
 
 /// What the table says about one function.
@@ -55,6 +68,21 @@ impl LineTable {
             self.unfold(&function, address, name, &mut frames);
         }
         frames
+    }
+
+    /// The frame of the function at an address. None where that is not told, and for the code that leads
+    /// from one stack to another.
+    pub fn frame(&self, address: u64) -> Option<Frame> {
+        let function = self.function(address)?;
+        let flags = function.at.checked_add(self.header.flags?)?;
+        let flags = *self.bytes.get(flags)?;
+        if flags & OUTERMOST != 0 {
+            return Some(Frame::Outermost);
+        }
+        let table = self.field(&function, self.header.frame)?;
+        let bytes = self.value(&function, table, address)?;
+        let bytes = u64::try_from(bytes).ok()?;
+        (flags & CHANGES_STACK == 0).then_some(Frame::Bytes(bytes))
     }
 
     /// Adds what is inlined at an address, then the function itself.

@@ -65,6 +65,23 @@ pub fn caller_of_leaf(
     has_rows.then(|| returned(lr, sp, fp))
 }
 
+/// The caller of a Go function whose stack pointer is so many bytes below where it was when the function
+/// began. The lowest word of the frame is the return address, and right below it the caller's frame pointer
+/// is saved; before Go 1.21 that may still point to where the stack was before it was moved.
+pub fn caller_by_frame_size(
+    bytes: u64,
+    registers: &Registers,
+    stack: &mut Stack<'_>,
+    innermost: bool,
+) -> Option<Registers> {
+    let Registers { sp, fp, lr, .. } = *registers;
+    if bytes == 0 {
+        return innermost.then(|| returned(lr, sp, fp));
+    }
+    let fp = stack.word(sp.checked_sub(8)?)?;
+    Some(returned(stack.word(sp)?, sp.checked_add(bytes)?, fp))
+}
+
 /// Whether bytes end in a call instruction.
 pub fn ends_in_call(code: &[u8]) -> bool {
     let Some(last) = code.last_chunk::<4>().copied().map(u32::from_le_bytes) else {

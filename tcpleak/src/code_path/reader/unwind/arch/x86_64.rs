@@ -65,6 +65,22 @@ pub fn caller_of_leaf(
     Some(returned(stack.word(sp)?, sp.checked_add(8)?, fp))
 }
 
+/// The caller of a Go function whose stack pointer is so many bytes below where it was when the function
+/// began. The uppermost of them hold the caller's frame pointer, unless there are none.
+pub fn caller_by_frame_size(
+    bytes: u64,
+    registers: &Registers,
+    stack: &mut Stack<'_>,
+    _innermost: bool,
+) -> Option<Registers> {
+    let place = registers.sp.checked_add(bytes)?;
+    let fp = match bytes {
+        0 => registers.fp,
+        _ => stack.word(place.checked_sub(8)?)?,
+    };
+    Some(returned(stack.word(place)?, place.checked_add(8)?, fp))
+}
+
 /// Whether bytes end in a call instruction.
 pub fn ends_in_call(code: &[u8]) -> bool {
     match code {

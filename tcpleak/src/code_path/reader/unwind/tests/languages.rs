@@ -80,11 +80,11 @@ fn a_goroutine_is_followed_by_packed_debugging_information() {
 }
 
 #[test]
-fn a_goroutine_of_a_stripped_program_is_followed_by_frame_pointers() {
+fn a_goroutine_of_a_stripped_program_is_followed_by_its_line_table() {
     let (whole, _) = goroutine("");
     let (names, unwound) = goroutine("-ldflags=-s");
     assert_eq!(outer(&names), OUTER, "{names:?}");
     assert_eq!(names, whole);
-    assert_eq!(unwound.end, End::Unproven, "{names:?}");
-    assert!(unwound.guessed);
+    assert_eq!(unwound.end, End::Root, "{names:?}");
+    assert!(!unwound.guessed);
 }

@@ -4,6 +4,7 @@
 //! are called, and, where unwind information does not know, who called them. `docs/runtimes.md`
 //! shows how to add one. Everything that is read from a process may have been made up by it.
 
+mod hotspot;
 mod process;
 
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,7 @@ pub enum Detected {
 }
 
 /// The runtimes, each by the function that looks for it.
-const RUNTIMES: [fn(&Process<'_>) -> Detected; 0] = [];
+const RUNTIMES: [fn(&Process<'_>) -> Detected; 1] = [hotspot::detect];
 
 /// The runtimes of one process.
 #[derive(Default)]

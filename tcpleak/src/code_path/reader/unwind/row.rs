@@ -24,6 +24,8 @@ pub struct Row {
     pub frame_pointer: Option<RegisterRule>,
     /// The caller's link register, where that is not the return address.
     pub link: Option<RegisterRule>,
+    /// Whether the unwind information tells if the return address is signed here.
+    pub may_be_signed: bool,
     /// Whether the code is a signal trampoline: its "caller" was interrupted and did not call.
     pub is_signal: bool,
     /// How expressions are to be read.

@@ -133,10 +133,12 @@ impl Table {
     pub fn row(&self, address: u64, context: &mut Context) -> Option<Row> {
         let place = self.place(address)?;
         if self.is_debug_frame {
-            let section = DebugFrame::from(self.bytes());
+            let mut section = DebugFrame::from(self.bytes());
+            section.set_vendor(arch::VENDOR);
             self.read(&section, self.entry(&section, place)?, address, context)
         } else {
-            let section = EhFrame::from(self.bytes());
+            let mut section = EhFrame::from(self.bytes());
+            section.set_vendor(arch::VENDOR);
             self.read(&section, self.entry(&section, place)?, address, context)
         }
     }
@@ -201,6 +203,7 @@ impl Table {
             stack_pointer: rules.register(arch::STACK_POINTER),
             frame_pointer: rules.register(arch::FRAME_POINTER),
             link: rules.register(arch::RETURN_ADDRESS),
+            may_be_signed: arch::SIGNED.is_some_and(|column| rules.register(column).is_some()),
             is_signal: entry.is_signal_trampoline(),
             encoding: cie.encoding(),
         })

@@ -80,3 +80,58 @@ fn a_packed_number_ends_within_five_bytes() {
     assert_eq!(read(&[0x80]), None);
     assert_eq!(read(&[]), None);
 }
+
+/// The table of Go 1.18 for one function with these flags: at 0x1000, of 32 bytes. Its frame has no size for
+/// 4 bytes, then 80 bytes.
+fn table_of_go_118(flags: u8) -> LineTable {
+    let mut bytes = vec![0xf0, 0xff, 0xff, 0xff, 0, 0, 4, 8];
+    // Functions, files, the address of the code, then the places of names, units, files, values and
+    // functions.
+    for word in [1_u64, 1, 0x1000, 72, 88, 96, 112, 128] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.resize(112, 0);
+    bytes.extend([0, 2, 1, 160, 1, 7, 0]);
+    bytes.resize(128, 0);
+    for field in [0_u32, 12, 32] {
+        bytes.extend(field.to_le_bytes());
+    }
+    for field in [0_u32, 1, 0, 0, 1, 0, 0, 0, 0] {
+        bytes.extend(field.to_le_bytes());
+    }
+    bytes.extend([0, flags, 0, 0]);
+    LineTable {
+        header: Header::read(&bytes).unwrap(),
+        bytes: bytes.into(),
+        text: 0x1000,
+        function_data: None,
+    }
+}
+
+#[test]
+fn the_size_of_a_frame_is_told_for_each_address() {
+    let table = table_of_go_118(0);
+    for (address, bytes) in [(0x1000, 0), (0x1003, 0), (0x1004, 80), (0x101f, 80)] {
+        assert_eq!(
+            table.frame(address),
+            Some(Frame::Bytes(bytes)),
+            "{address:x}"
+        );
+    }
+    assert_eq!(table.frame(0x1020), None);
+}
+
+#[test]
+fn a_function_that_nothing_calls_is_outermost() {
+    for flags in [OUTERMOST, OUTERMOST | CHANGES_STACK] {
+        let frame = table_of_go_118(flags).frame(0x1004);
+        assert_eq!(frame, Some(Frame::Outermost));
+    }
+}
+
+#[test]
+fn where_the_stack_is_changed_or_may_be_no_size_is_told() {
+    assert_eq!(table_of_go_118(CHANGES_STACK).frame(0x1004), None);
+    let old = table(table_of_go_116()).unwrap();
+    assert_eq!(old.frame(0x1000), None, "1.16 has no flags");
+}

@@ -1,7 +1,7 @@
 //! arm64.
 
 use framehop::aarch64::{PtrAuthMask, UnwindRegsAarch64};
-use gimli::{AArch64, Register};
+use gimli::{AArch64, Register, Vendor};
 use object::elf;
 
 use super::super::{
@@ -18,6 +18,10 @@ pub const STACK_POINTER: Register = AArch64::SP;
 pub const FRAME_POINTER: Register = AArch64::X29;
 /// Number of the column that holds the rule for the return address.
 pub const RETURN_ADDRESS: Register = AArch64::X30;
+/// Whose own instructions unwind information may have.
+pub const VENDOR: Vendor = Vendor::AArch64;
+/// The column that says whether the return address is signed.
+pub const SIGNED: Option<Register> = Some(AArch64::RA_SIGN_STATE);
 /// Whether a function may not have moved the stack pointer at all.
 pub const CALL_LEAVES_STACK_ALONE: bool = true;
 /// Whether the code of a signal trampoline says more than its unwind information: that of the vDSO
@@ -130,6 +134,10 @@ pub fn is_plain(row: &Row) -> bool {
     let CfaRule::RegisterAndOffset { register, offset } = row.cfa else {
         return false;
     };
+    // framehop does not know the instruction that says so.
+    if row.may_be_signed {
+        return false;
+    }
     // framehop ends where a frame pointer is zero: such rows are better followed without it.
     if register != STACK_POINTER || offset % 16 != 0 || !(0..1 << 17).contains(&offset) {
         return false;

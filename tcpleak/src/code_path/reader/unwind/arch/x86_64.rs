@@ -1,7 +1,7 @@
 //! x86-64.
 
 use framehop::x86_64::UnwindRegsX86_64;
-use gimli::{Register, X86_64};
+use gimli::{Register, Vendor, X86_64};
 use object::elf;
 
 use super::super::{
@@ -18,6 +18,10 @@ pub const STACK_POINTER: Register = X86_64::RSP;
 pub const FRAME_POINTER: Register = X86_64::RBP;
 /// Number of the column that holds the rule for the return address.
 pub const RETURN_ADDRESS: Register = X86_64::RA;
+/// Whose own instructions unwind information may have.
+pub const VENDOR: Vendor = Vendor::Default;
+/// The column that says whether the return address is signed.
+pub const SIGNED: Option<Register> = None;
 /// Whether a function may not have moved the stack pointer at all. A call pushes a word here.
 pub const CALL_LEAVES_STACK_ALONE: bool = false;
 /// Whether the code of a signal trampoline says more than its unwind information.

@@ -25,6 +25,8 @@ pub enum Language {
     Rust,
     /// Pure Go.
     Go,
+    /// Java, for version 11 and later.
+    Java,
 }
 
 /// A program or library, and how it is compiled.
@@ -81,7 +83,12 @@ pub const BUILDS: &[Build] = &[
         &["-buildmode=pie", "-ldflags=-s -w"],
     ),
     of(Language::Go, "forgets", &["-ldflags=-s -w"]),
+    of(Language::Java, "Crawler", WITH_HTTP_CLIENT),
+    of(Language::Java, "Forgets", &[]),
 ];
+
+/// For a program that uses commons-httpclient, as in Debian's libcommons-httpclient-java.
+pub const WITH_HTTP_CLIENT: &[&str] = &["-cp", "/usr/share/java/commons-httpclient.jar"];
 
 /// For a root that has its C library and its loader in another place than the host.
 pub const IN_OWN_ROOT: &[&str] = &[
@@ -128,15 +135,20 @@ impl Build {
             Language::Cpp => ("cpp", "cpp"),
             Language::Rust => ("rust", "rs"),
             Language::Go => ("go", "go"),
+            Language::Java => ("java", "java"),
         };
         format!("{directory}/{}.{suffix}", self.name)
     }
 
-    /// Where the compiled file lies in a store.
+    /// Where the compiled file lies in a store. Java has its other classes beside it.
     pub fn place(&self, store: &Path) -> PathBuf {
         let number = BUILDS.iter().position(|build| build == self);
         let directory = number.map_or_else(String::new, |number| number.to_string());
-        store.join(directory).join(self.name)
+        let place = store.join(directory).join(self.name);
+        match self.language {
+            Language::Java => place.with_extension("class"),
+            _ => place,
+        }
     }
 
     /// Compiles it into a store. Go keeps its caches in `scratch`.
@@ -150,10 +162,11 @@ impl Build {
             use_cross_musl(&mut compiler, directory)?;
         }
         compiler.args(self.flags);
-        compiler
-            .arg("-o")
-            .arg(&place)
-            .arg(fixtures.join(self.source()));
+        match self.language {
+            Language::Java => compiler.arg("-d").arg(directory),
+            _ => compiler.arg("-o").arg(&place),
+        };
+        compiler.arg(fixtures.join(self.source()));
         let output = compiler.output();
         let output = output.with_context(|| format!("cannot run {compiler:?}"))?;
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -174,12 +187,14 @@ impl Build {
             }
             (Language::Rust, _) => rustc(),
             (Language::Go, _) => installed("go", "golang-go")?,
+            (Language::Java, _) => installed("javac", "openjdk-17-jdk-headless")?,
         });
         if machine == Machine::Aarch64 {
             match self.language {
                 Language::Rust => compiler
                     .args(["--target", "aarch64-unknown-linux-gnu"])
                     .arg(format!("-Clinker={CROSS_GCC}")),
+                Language::Java => &mut compiler,
                 _ => compiler.env("GOARCH", "arm64"),
             };
         }
@@ -198,6 +213,9 @@ impl Build {
                 .env("GOFLAGS", "")
                 .env("GOPATH", scratch.join("go"))
                 .env("GOCACHE", scratch.join("go-cache")),
+            Language::Java => {
+                compiler.args(["--release", "11", "-Xlint:all,-path,-serial", "-Werror"])
+            }
         };
         Ok(compiler)
     }

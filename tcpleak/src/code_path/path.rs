@@ -39,13 +39,14 @@ pub struct Path {
     pub end: Ended,
 }
 
-/// What a frame is told by. Code of a language runtime may lie anywhere, and elsewhere next time.
+/// What a frame is told by. Code of a language runtime may lie anywhere, and elsewhere next time; and
+/// what its compilers inline changes as the program runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Its address.
     Native(RawFrame),
     /// What it is called.
-    Managed(Vec<ManagedFrame>),
+    Managed(ManagedFrame),
 }
 
 impl Path {
@@ -71,11 +72,18 @@ impl Path {
 
     /// What makes it the same path as another one; none when too little is known of it.
     pub fn identity(&self) -> Option<(ImageKey, Vec<Part>)> {
-        let part = |frame: &Located| match &frame.managed {
-            Some(managed) => Part::Managed(managed.clone()),
-            None => Part::Native(frame.raw),
-        };
-        let frames: Vec<Part> = self.frames.iter().map(part).collect();
+        let mut frames = Vec::new();
+        for frame in &self.frames {
+            match &frame.managed {
+                Some(managed) => frames.extend(managed.iter().map(|frame| {
+                    Part::Managed(ManagedFrame {
+                        inlined: false,
+                        ..frame.clone()
+                    })
+                })),
+                None => frames.push(Part::Native(frame.raw)),
+            }
+        }
         Some((self.image?, frames)).filter(|(_, frames)| !frames.is_empty())
     }
 

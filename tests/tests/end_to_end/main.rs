@@ -35,6 +35,7 @@ mod in_flight;
 mod inherited;
 mod io_uring;
 mod ipv6;
+mod java;
 mod json_schema;
 mod killed;
 mod last_use;

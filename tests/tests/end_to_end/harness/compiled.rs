@@ -52,6 +52,12 @@ impl Compiled {
         Self::build(Language::Go, name, flags)
     }
 
+    /// A Java program: `tests/fixtures/java/NAME.java`.
+    #[track_caller]
+    pub fn java(name: &str, flags: &[&str]) -> Self {
+        Self::build(Language::Java, name, flags)
+    }
+
     #[track_caller]
     fn build(language: Language, name: &str, flags: &[&str]) -> Self {
         let build = Build::listed(language, name, flags).unwrap_or_else(|error| panic!("{error}"));

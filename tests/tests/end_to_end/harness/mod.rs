@@ -30,7 +30,7 @@ pub use forgetting::watch_forgetting;
 pub use kernel_objects::KernelObjects;
 pub use network_namespace::NetworkNamespace;
 pub use own_root::{Part, start_in_own_root};
-pub use program::{Nginx, Program};
+pub use program::{Apache, Nginx, Program};
 pub use reports::{
     assert_complete, assert_own_functions, assert_passes_in_order, assert_passes_through,
     assert_runs_in, functions, groups, has_qualifier, is_named, leaks, passes_through, title,

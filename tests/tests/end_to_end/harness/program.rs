@@ -110,6 +110,46 @@ impl Nginx {
     }
 }
 
+/// An Apache with a configuration of its own, which has no page.
+pub struct Apache {
+    _server: Program,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl Apache {
+    /// Starts one that keeps idle connections for a second, and waits until it answers.
+    pub fn start() -> Self {
+        let program = installed("apache2", "apache2-bin");
+        let directory = tempfile::tempdir().expect("there is a directory for temporary files");
+        let (own, port) = (directory.path().display(), free_port());
+        let modules = "/usr/lib/apache2/modules";
+        let configuration = format!(
+            "ServerName localhost\nServerRoot {own}\nDocumentRoot {own}\nErrorLog {own}/error.log\n\
+             PidFile {own}/pid\nListen 127.0.0.1:{port}\nKeepAlive On\nKeepAliveTimeout 1\n\
+             LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
+             LoadModule authz_core_module {modules}/mod_authz_core.so\n"
+        );
+        let file = directory.path().join("apache.conf");
+        std::fs::write(&file, configuration).expect("it is ours");
+        let mut command = Command::new(program);
+        let server = Program::start(command.args(["-D", "FOREGROUND", "-f"]).arg(&file));
+        wait_until("Apache listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self {
+            _server: server,
+            port,
+            _directory: directory,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there are free ports");

@@ -68,6 +68,12 @@ impl Server {
         });
     }
 
+    /// Has clients wait, once there is one more than is accepted.
+    pub fn keep_waiting(&self) -> TcpStream {
+        rustix::net::listen(&self.listener, 0).expect("it listens");
+        TcpStream::connect(self.socket_address()).expect("there is room for one")
+    }
+
     /// Accepts `count` connections and closes them.
     #[track_caller]
     pub fn hang_up_on(&self, count: usize) {

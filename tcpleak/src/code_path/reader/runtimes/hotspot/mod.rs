@@ -133,9 +133,9 @@ impl HotSpot {
     /// The address that a frame was at when its code was given up, if that is so: since then it goes on
     /// at a place that is the same for all.
     fn before_deoptimization(&self, at: &mut At<'_, '_>, blob: &Blob) -> Option<u64> {
-        let mut handlers = self.layout.blob.deoptimized.iter();
-        let mut is_handler = handlers.filter_map(|handler| handler.read(at.memory, blob.address));
-        is_handler.find(|handler| *handler == at.frame.address)?;
+        let handlers = self.layout.blob.deoptimized.iter();
+        let mut places = handlers.filter_map(|handler| handler.read(at.memory, blob.address));
+        places.find(|handler| *handler == at.frame.address)?;
         let original = blob.address.checked_add(self.layout.blob.original?)?;
         let offset = at.memory.half(original)?;
         let before = frames::before_deoptimization(at, offset.into())?;

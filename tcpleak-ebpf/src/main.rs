@@ -10,6 +10,7 @@
 
 mod calls;
 mod cause;
+mod chain;
 mod cost;
 mod kernel;
 mod lifecycle;

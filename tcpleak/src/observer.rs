@@ -141,6 +141,9 @@ impl Observer {
             if let Some(layout) = learned.layout {
                 self.probe.set_layout(&layout);
             }
+            if let Some(plan) = learned.plan {
+                self.probe.set_chain(&plan);
+            }
             if let Some((fingerprint, first)) = learned.same {
                 self.same_paths.put(fingerprint, first);
             }

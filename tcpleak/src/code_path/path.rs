@@ -31,6 +31,8 @@ pub struct Path {
     pub image: Option<ImageKey>,
     /// The frames, innermost first.
     pub frames: Vec<Located>,
+    /// What a language runtime shows behind them.
+    pub behind: Vec<ManagedFrame>,
     /// Whether io_uring did it while the thread was in io_uring_enter(): asked for there, or before.
     pub in_ring_call: bool,
     /// Why frames of a language runtime are not shown as what they are, if they are not.
@@ -54,6 +56,7 @@ impl Path {
         Self {
             image: None,
             frames: Vec::new(),
+            behind: Vec::new(),
             in_ring_call: false,
             unreadable: None,
             end,
@@ -75,7 +78,10 @@ impl Path {
             Some(managed) => Part::Managed(managed.clone()),
             None => Part::Native(frame.raw),
         };
-        let frames: Vec<Part> = self.frames.iter().map(part).collect();
+        let mut frames: Vec<Part> = self.frames.iter().map(part).collect();
+        if !self.behind.is_empty() {
+            frames.push(Part::Managed(self.behind.clone()));
+        }
         Some((self.image?, frames)).filter(|(_, frames)| !frames.is_empty())
     }
 
@@ -94,6 +100,7 @@ impl Path {
         for located in &self.frames {
             frames.extend(located.frames(named.next().unwrap_or_default()));
         }
+        frames.extend(self.behind.iter().map(shown));
         own::disown_start_code(&mut frames);
         if self.in_ring_call {
             frames.insert(0, io_uring("request of io_uring"));

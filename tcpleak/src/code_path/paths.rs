@@ -7,13 +7,13 @@ use std::{collections::HashMap, io, num::NonZeroUsize, sync::Arc};
 use lru::LruCache;
 
 use super::{
-    Capture, CodeLayout, Learned, Resolved, Stack,
+    Capture, Chain, ChainOf, CodeLayout, Learned, Resolved, Stack,
     child::Start,
     path::{Ended, FRAMES, Located, Part, Path, walked},
     protocol::{Answer, NamedPlace, Place, Request},
     reader::{
         Registers,
-        runtimes::Followed,
+        runtimes::{Chained, Followed},
         unwind::{End, RawFrame, Unwound},
     },
     supply::{IMAGES, ImageKey, Supply},
@@ -58,7 +58,7 @@ impl Paths {
     pub fn take(&mut self, capture: Capture) -> Learned {
         let fingerprint = capture.fingerprint;
         let in_ring_call = capture.in_ring_call;
-        let (mut path, layout) = self.unwind(capture);
+        let (mut path, layout, plan) = self.unwind(capture);
         path.in_ring_call = in_ring_call;
         let first = path
             .identity()
@@ -68,6 +68,7 @@ impl Paths {
         self.unwound.put(fingerprint, Arc::new(path));
         Learned {
             layout,
+            plan,
             same: same.map(|first| (fingerprint, first)),
         }
     }
@@ -83,37 +84,40 @@ impl Paths {
         Some(resolved)
     }
 
-    fn unwind(&mut self, capture: Capture) -> (Path, Option<CodeLayout>) {
+    fn unwind(&mut self, capture: Capture) -> (Path, Option<CodeLayout>, Option<ChainOf>) {
         let process = capture.process;
         if capture.stack == Stack::IoUring {
-            return (Path::without_frames(Ended::IoUring), None);
+            return (Path::without_frames(Ended::IoUring), None, None);
         }
         if self.is_given_up(process) {
-            return (Path::without_frames(Ended::ReaderFailed), None);
+            return (Path::without_frames(Ended::ReaderFailed), None, None);
         }
         let key = (process, capture.image);
         if self.supply.look(key, capture.code_pages).is_err() {
-            return (Path::without_frames(Ended::ProcessGone), None);
+            return (Path::without_frames(Ended::ProcessGone), None, None);
         }
+        let chain = capture.chain;
         let followed = match capture.stack {
-            Stack::IoUring => return (Path::without_frames(Ended::IoUring), None),
+            Stack::IoUring => return (Path::without_frames(Ended::IoUring), None, None),
             Stack::Walked(addresses) => {
-                let path = self.locate(key, walked(addresses), Ended::Walked);
-                return (path, None);
+                let chained = self.attempt(process, |paths| paths.supply.name_chain(key, &chain));
+                let mut path = self.locate(key, walked(addresses), Ended::Walked);
+                let plan = self.add_chain(&mut path, chained.unwrap_or_default(), chain.known);
+                return (path, None, plan);
             }
-            Stack::Copied { registers, bytes } => {
-                self.attempt(process, |paths| paths.follow(key, registers, &bytes))
-            }
+            Stack::Copied { registers, bytes } => self.attempt(process, |paths| {
+                paths.follow(key, registers, &bytes, &chain)
+            }),
         };
         let Ok(Followed {
             unwound: Unwound {
                 frames, end, depth, ..
             },
             managed,
-            unreadable,
+            chained,
         }) = followed
         else {
-            return (Path::without_frames(Ended::ReaderFailed), None);
+            return (Path::without_frames(Ended::ReaderFailed), None, None);
         };
         let needed = (end != End::StackTooDeep).then_some(depth);
         let layout = self
@@ -122,8 +126,17 @@ impl Paths {
             .and_then(|known| known.image.learn(needed));
         let mut path = self.locate(key, frames, Ended::Unwound(end));
         path.replace(managed);
-        path.unreadable = unreadable;
-        (path, layout)
+        let plan = self.add_chain(&mut path, chained, chain.known);
+        (path, layout, plan)
+    }
+
+    /// Adds what an interpreter kept in memory to a path. Gives what the kernel needs to know to follow
+    /// the next chain of the process, and did not know.
+    fn add_chain(&mut self, path: &mut Path, chained: Chained, known: bool) -> Option<ChainOf> {
+        path.behind = chained.frames;
+        path.unreadable = chained.unreadable;
+        let image = &mut self.supply.image(path.image?)?.image;
+        image.learn_plan(chained.plan, known)
     }
 
     /// Has a stack unwound. When it leads out of all code that is known, the process may have got
@@ -133,12 +146,13 @@ impl Paths {
         key: ImageKey,
         registers: Registers,
         stack: &[u8],
+        chain: &Chain,
     ) -> io::Result<Followed> {
-        let followed = self.supply.follow(key, registers, stack)?;
+        let followed = self.supply.follow(key, registers, stack, chain)?;
         if followed.unwound.outside.is_none() || self.supply.look_again(key).is_err() {
             return Ok(followed);
         }
-        self.supply.follow(key, registers, stack)
+        self.supply.follow(key, registers, stack, chain)
     }
 
     /// Does something with the reader for a process. The reader may have died of something else
@@ -179,6 +193,7 @@ impl Paths {
         Path {
             image: Some(key),
             frames,
+            behind: Vec::new(),
             in_ring_call: false,
             unreadable: None,
             end,

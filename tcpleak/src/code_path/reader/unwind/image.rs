@@ -1,6 +1,6 @@
 //! One ELF file as the unwinder needs it.
 
-use std::{slice, sync::Arc};
+use std::{ops::Range, slice, sync::Arc};
 
 use object::{
     elf,
@@ -107,6 +107,16 @@ impl Image {
     /// The whole file.
     pub fn bytes(&self) -> &FileBytes {
         &self.bytes
+    }
+
+    /// The addresses of all its code, as the file itself counts.
+    pub fn addresses(&self) -> Range<u64> {
+        let code = self.segments.iter().filter(|segment| segment.is_code);
+        let start = code.clone().map(|segment| segment.address).min();
+        let end = code
+            .map(|segment| segment.address.saturating_add(segment.size))
+            .max();
+        start.unwrap_or_default()..end.unwrap_or_default()
     }
 
     /// The address, as the file itself counts, of a place in the file.

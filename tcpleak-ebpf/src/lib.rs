@@ -104,6 +104,8 @@ pub mod path_kind {
     /// Nothing: io_uring did it, in a thread of the kernel, or in between while a thread of the
     /// program was at something else.
     pub const IO_URING: u32 = 2;
+    /// Nothing: it is no path, but says that the process runs another program from now on.
+    pub const STARTED: u32 = 3;
 }
 
 /// Uses of a connection in one direction.

@@ -19,6 +19,7 @@ mod maps;
 mod path;
 mod probes;
 mod registers;
+mod started;
 mod survey;
 mod walk;
 mod walked;

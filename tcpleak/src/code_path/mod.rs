@@ -76,6 +76,8 @@ pub enum Stack {
     Walked(Vec<u64>),
     /// Nothing: io_uring did it by itself.
     IoUring,
+    /// Nothing: it is no path yet. The process has become another program, whose paths may follow.
+    NotYet,
 }
 
 /// Where the code of a process lies: what lets the kernel tell its paths apart at a lower cost.

@@ -9,16 +9,17 @@ use lru::LruCache;
 use super::{
     Capture, Chain, ChainOf, CodeLayout, Learned, Resolved, Stack,
     child::Start,
+    maps::Mappings,
     path::{Ended, FRAMES, Located, Part, Path, walked},
     protocol::{Answer, NamedPlace, Place, Request},
     reader::{
         Registers,
-        runtimes::{Chained, Followed},
+        runtimes::{self, Chained, Followed},
         unwind::{End, RawFrame, Unwound},
     },
     supply::{IMAGES, ImageKey, Supply},
 };
-use crate::survey::ProcessId;
+use crate::{process, survey::ProcessId};
 
 /// Most paths that are kept unwound: as many as the kernel remembers to have sent.
 const UNWOUND: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -56,6 +57,12 @@ impl Paths {
 
     /// Unwinds a path and forgets its stack.
     pub fn take(&mut self, capture: Capture) -> Learned {
+        if capture.stack == Stack::NotYet {
+            return Learned {
+                plan: self.look_at(capture.process, capture.image),
+                ..Learned::default()
+            };
+        }
         let fingerprint = capture.fingerprint;
         let in_ring_call = capture.in_ring_call;
         let (mut path, layout, plan) = self.unwind(capture);
@@ -71,6 +78,41 @@ impl Paths {
             plan,
             same: same.map(|first| (fingerprint, first)),
         }
+    }
+
+    /// Looks at the processes that run for interpreters that keep the frames of their functions in
+    /// memory.
+    pub fn look_around(&mut self) -> Vec<Learned> {
+        let images = process::pids().into_iter().filter_map(process::image);
+        images
+            .filter_map(|(process, start_stack)| self.look_at(process, start_stack))
+            .map(|plan| Learned {
+                plan: Some(plan),
+                ..Learned::default()
+            })
+            .collect()
+    }
+
+    /// Looks at one. Those that have nothing of an interpreter by name are passed over: an interpreter
+    /// in another disguise is found with the first path of the process.
+    fn look_at(&mut self, process: ProcessId, start_stack: u64) -> Option<ChainOf> {
+        let mappings = Mappings::read(process.pid).ok()?;
+        if !mappings
+            .iter()
+            .any(|mapping| runtimes::may_have_chain(&mapping.path))
+            || self.is_given_up(process)
+        {
+            return None;
+        }
+        let key = (process, start_stack);
+        if self.supply.image(key).is_none() {
+            self.supply.look(key, 0).ok()?;
+        } else {
+            // What it has loaded since is seen when there is any.
+            let _ = self.supply.look_again(key);
+        }
+        let plan = self.attempt(process, |paths| paths.supply.plan(key)).ok()?;
+        self.supply.image(key)?.image.learn_plan(plan, true)
     }
 
     /// Names the frames of a path; none when no such path was taken.
@@ -98,7 +140,9 @@ impl Paths {
         }
         let chain = capture.chain;
         let followed = match capture.stack {
-            Stack::IoUring => return (Path::without_frames(Ended::IoUring), None, None),
+            Stack::IoUring | Stack::NotYet => {
+                return (Path::without_frames(Ended::IoUring), None, None);
+            }
             Stack::Walked(addresses) => {
                 let chained = self.attempt(process, |paths| paths.supply.name_chain(key, &chain));
                 let mut path = self.locate(key, walked(addresses), Ended::Walked);

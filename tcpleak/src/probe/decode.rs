@@ -58,6 +58,7 @@ pub fn capture(bytes: &[u8]) -> Option<Capture> {
                     .collect(),
             ),
             path_kind::IO_URING => Stack::IoUring,
+            path_kind::STARTED => Stack::NotYet,
             _ => return None,
         },
         chain: Chain {

@@ -130,6 +130,7 @@ impl Programs {
         let survey = attacher.attach_survey();
         let traced = options.trace && attacher.attach_lifecycle();
         if traced {
+            attacher.attach_start();
             attacher.attach_accept(options.accept_stacks);
             attacher.attach_use();
         }

@@ -8,7 +8,7 @@ mod chain;
 mod cpython;
 mod process;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,13 @@ pub enum Detected {
 
 /// The runtimes, each by the function that looks for it.
 const RUNTIMES: [fn(&Process<'_>) -> Detected; 1] = [cpython::detect];
+
+/// Whether a file is likely to be of an interpreter that keeps the frames of its functions in memory.
+pub fn may_have_chain(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let part = b"python";
+    name.windows(part.len()).any(|window| window == part)
+}
 
 /// The runtimes of one process.
 #[derive(Default)]

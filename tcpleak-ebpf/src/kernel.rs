@@ -294,6 +294,24 @@ pub fn current_image(header: &mut PathHeader) {
     }
 }
 
+/// The process that the running one descends from.
+#[inline(always)]
+pub fn current_parent() -> u32 {
+    match current().follow(offset!(task_real_parent)) {
+        Some(parent) => parent.read(offset!(task_tgid)),
+        None => 0,
+    }
+}
+
+/// The thread pointer of the running thread; zero where it cannot be told.
+#[inline(always)]
+pub fn current_thread_pointer() -> u64 {
+    match offset!(task_thread_pointer) {
+        0 => 0,
+        member => current().read(member),
+    }
+}
+
 /// Whether the running thread has a user stack of its own: a kernel thread of io_uring has none.
 #[inline(always)]
 pub fn current_has_user_stack() -> bool {

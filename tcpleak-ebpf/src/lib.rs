@@ -104,6 +104,8 @@ pub mod path_kind {
     /// Nothing: io_uring did it, in a thread of the kernel, or in between while a thread of the
     /// program was at something else.
     pub const IO_URING: u32 = 2;
+    /// Nothing: it is no path, but says that the process runs another program from now on.
+    pub const STARTED: u32 = 3;
 }
 
 /// Uses of a connection in one direction.
@@ -249,8 +251,76 @@ pub struct PathHeader {
     /// One when io_uring did it while the thread was in io_uring_enter(): there it asks for work, and
     /// waits for what was asked for before.
     pub in_ring_call: u32,
+    /// How many [`Link`]s follow the payload.
+    pub links: u32,
+    /// Sum of the links; zero when it is not known how to follow the thread's chain, if it has one.
+    pub chain: u64,
+}
+
+/// Most links of a chain that are followed.
+pub const LINKS: usize = 128;
+
+/// Bytes of a frame that is a link of a chain which are looked at.
+pub const LINK_SPAN: usize = 120;
+
+/// [`ChainPlan::through`] where nothing lies in between.
+pub const DIRECT: u32 = u32::MAX;
+
+/// How to find the frames of a thread in an interpreter that keeps them in memory, each with a pointer
+/// to its caller. The interpreter has a list of lists of thread states. A thread's own is the one that
+/// holds its thread pointer, as the C library's `pthread_self` gives it.
+///
+/// A frame is looked at as words, and the fields below are numbers of words.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChainPlan {
+    /// The [`PathHeader::image`] that this is about.
+    pub image: u64,
+    /// Where the address of the first list of thread states is.
+    pub lists: u64,
+    /// Bits of a frame's code that count.
+    pub code_mask: u64,
+    /// Bits of its place in the code that count.
+    pub at_mask: u64,
+    /// Bits of its kind that count.
+    pub kind_mask: u64,
+    /// In a list: offset of the address of the next one.
+    pub next_list: u32,
+    /// In a list: offset of the address of its first thread state.
+    pub threads: u32,
+    /// In a thread state: offset of the address of the next one.
+    pub next_thread: u32,
+    /// In a thread state: offset of the thread pointer.
+    pub thread_pointer: u32,
+    /// In a thread state: offset of the address of the innermost frame, or of what leads to it.
+    pub innermost: u32,
+    /// In what leads to it: offset of the address of the innermost frame; [`DIRECT`] when nothing
+    /// lies in between.
+    pub through: u32,
+    /// In a frame: the word with the address of its code.
+    pub code: u32,
+    /// In a frame: the word that says where in its code it is.
+    pub at: u32,
+    /// In a frame: the word that says what kind of frame it is.
+    pub kind: u32,
+    /// In a frame: the word with the address of its caller.
+    pub next: u32,
+    /// Bytes of a frame that hold these words, [`LINK_SPAN`] at most.
+    pub span: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// A frame that an interpreter keeps in memory, as it was during the system call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Its code.
+    pub code: u64,
+    /// Where in the code it is.
+    pub at: u64,
+    /// What kind of frame it is.
+    pub kind: u64,
 }
 
 /// A captured code path, sent once for each fingerprint, and only as much of it as is filled.
@@ -371,6 +441,9 @@ pub struct Offsets {
     pub stack_registers: u32,
     /// Zero when the kernel has no io_uring: it is never the first member.
     pub task_io_uring: u32,
+    pub task_real_parent: u32,
+    /// The thread pointer. Zero where it cannot be told: then no chain is followed.
+    pub task_thread_pointer: u32,
     pub mm_start_stack: u32,
     pub mm_exec_vm: u32,
     pub files_fdt: u32,
@@ -428,15 +501,18 @@ const _: () = {
     assert!(size_of::<Connection>() == 208);
     assert!(size_of::<Socket>() == 120);
     assert!(size_of::<Sighting>() == 368);
-    assert!(size_of::<PathHeader>() == 104);
-    assert!(size_of::<CapturedPath>() == 104 + STACK_BYTES);
+    assert!(size_of::<PathHeader>() == 112);
+    assert!(size_of::<CapturedPath>() == 112 + STACK_BYTES);
     // The most that the kernel allocates for each CPU.
     assert!(size_of::<CapturedPath>() <= 32 * 1024);
     assert!(8 * MAX_FRAMES <= STACK_BYTES);
     assert!(size_of::<ProcessCode>() == 88);
+    assert!(size_of::<ChainPlan>() == 88);
+    assert!(size_of::<Link>() == 24);
+    assert!(LINKS * size_of::<Link>() < STACK_BYTES);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);
-    assert!(size_of::<Offsets>() == 52 * 4);
+    assert!(size_of::<Offsets>() == 54 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]
@@ -452,6 +528,10 @@ mod pod {
     unsafe impl aya::Pod for super::PathHeader {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::ProcessCode {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ChainPlan {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Link {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Limits {}
     // SAFETY: as above.

@@ -10,6 +10,7 @@
 
 mod calls;
 mod cause;
+mod chain;
 mod cost;
 mod kernel;
 mod lifecycle;
@@ -18,6 +19,7 @@ mod maps;
 mod path;
 mod probes;
 mod registers;
+mod started;
 mod survey;
 mod walk;
 mod walked;

@@ -6,11 +6,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tcpleak_ebpf::{
-    COUNTER_SLOTS, CapturedPath, Connection, Cost, Counter, Limits, ProcessCode, Sighting, Task,
-    cost_slot,
+    COUNTER_SLOTS, CapturedPath, ChainPlan, Connection, Cost, Counter, Limits, ProcessCode,
+    Sighting, Task, cost_slot,
 };
 
-use crate::walk::Walk;
+use crate::{chain::Chain, walk::Walk};
 
 /// What tracing knows about each connection, by sock address. Entries are allocated as they come:
 /// preallocating room for all of them would take the memory of a busy host on every host.
@@ -32,6 +32,20 @@ pub const PATHS_BYTES: u32 = 4 << 20;
 #[map]
 pub static PROCESS_CODE: HashMap<u32, ProcessCode> =
     HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// How to follow the frames that an interpreter keeps in memory, by process id. The children of a
+/// process take after it.
+#[map]
+pub static PROCESS_CHAINS: HashMap<u32, ChainPlan> =
+    HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// Where the thread state of each thread was found, by thread id.
+#[map]
+pub static CHAIN_THREADS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Where a chain is followed, in the slots of [`PATH_SCRATCH`].
+#[map]
+pub static CHAIN_SCRATCH: PerCpuArray<Chain> = PerCpuArray::with_max_entries(4, 0);
 
 /// How much capturing is allowed.
 #[map]

@@ -12,7 +12,7 @@ use tcpleak_ebpf::{
 
 use crate::{
     cause::{self, Cause},
-    cost,
+    chain, cost,
     kernel::{Address, current_has_user_stack, current_image, current_registers},
     lifecycle::now,
     limits::{self, Subject},
@@ -64,12 +64,13 @@ impl Stacks for Copied {
         let path = unsafe { &mut (*scratch).path };
         let saved = registers::saved();
         if is_of_other_code(path, saved, slot, sock) {
-            return of_io_uring(path);
+            return of_io_uring(path, slot);
         }
+        chain::follow(slot as u32, &mut path.header, chain::run);
         if registers::read(saved, &mut path.header) {
             of_stack(scratch, slot, run)
         } else {
-            of_frame_pointers(context, path)
+            of_frame_pointers(context, path, slot)
         }
     }
 }
@@ -95,14 +96,17 @@ impl Stacks for Walked {
         // SAFETY: a plain read of an initialised static.
         let copies = unsafe { core::ptr::read_volatile(&raw const COPY_BY_CALLS) } != 0;
         let Some(saved) = current_registers().filter(|_| copies) else {
-            return of_frame_pointers(context, path);
+            chain::follow(slot as u32, &mut path.header, chain::run_by_calls);
+            return of_frame_pointers(context, path, slot);
         };
         if !registers::read_unproven(saved, &mut path.header) {
-            return of_frame_pointers(context, path);
+            chain::follow(slot as u32, &mut path.header, chain::run_by_calls);
+            return of_frame_pointers(context, path, slot);
         }
         if is_of_other_code(path, saved, slot, sock) {
-            return of_io_uring(path);
+            return of_io_uring(path, slot);
         }
+        chain::follow(slot as u32, &mut path.header, chain::run_by_calls);
         of_stack(scratch, slot, run_by_calls)
     }
 }
@@ -152,9 +156,11 @@ pub fn capture<S: Stacks>(
     let path = unsafe { &mut (*scratch).path };
     path.header.task = *task;
     path.header.in_ring_call = 0;
+    path.header.links = 0;
+    path.header.chain = 0;
     current_image(&mut path.header);
     let fingerprint = if !current_has_user_stack() {
-        of_io_uring(path)
+        of_io_uring(path, slot)
     } else {
         S::capture(context, scratch, slot, sock)
     };
@@ -167,11 +173,11 @@ pub fn capture<S: Stacks>(
 
 /// What io_uring does on no stack that tells anything is one path of the process.
 #[inline(always)]
-fn of_io_uring(path: &mut CapturedPath) -> u64 {
+fn of_io_uring(path: &mut CapturedPath, slot: Capture) -> u64 {
     path.header.kind = path_kind::IO_URING;
     path.header.length = 0;
     let fingerprint = mix(seed(&path.header), u64::from(path_kind::IO_URING));
-    send(path, fingerprint);
+    send(path, fingerprint, slot);
     fingerprint
 }
 
@@ -199,7 +205,7 @@ fn of_stack(scratch: *mut PathScratch, slot: Capture, run: impl Fn(u32)) -> u64 
         path.header.length = walk.walked;
     }
     // SAFETY: as above.
-    send(unsafe { &mut (*scratch).path }, fingerprint);
+    send(unsafe { &mut (*scratch).path }, fingerprint, slot);
     fingerprint
 }
 
@@ -231,7 +237,7 @@ fn prepare(scratch: &mut PathScratch) {
 
 /// As far as frame pointers lead.
 #[inline(always)]
-fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath) -> u64 {
+fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath, slot: Capture) -> u64 {
     path.header.kind = path_kind::FRAME_POINTERS;
     path.header.length = size_of::<[u64; MAX_FRAMES]>() as u32;
     // SAFETY: the payload is larger than this, and any bytes are words.
@@ -253,7 +259,7 @@ fn of_frame_pointers(context: &impl EbpfContext, path: &mut CapturedPath) -> u64
     for index in 0..MAX_FRAMES {
         fingerprint = mix(fingerprint, path.payload[index]);
     }
-    send(path, fingerprint);
+    send(path, fingerprint, slot);
     fingerprint
 }
 
@@ -288,12 +294,12 @@ fn is_known(fingerprint: u64) -> bool {
 /// Sends a path that is new. It counts as known only once it is on its way: one that found the ring
 /// full is sent the next time.
 #[inline(always)]
-fn send(path: &mut CapturedPath, fingerprint: u64) {
+fn send(path: &mut CapturedPath, fingerprint: u64, slot: Capture) {
     if is_known(fingerprint) {
         return;
     }
     path.header.fingerprint = fingerprint;
-    let length = path.header.length as usize;
+    let length = chain::append(path, slot as u32);
     if length > STACK_BYTES {
         return;
     }
@@ -313,5 +319,8 @@ const FINGERPRINT_SEED: u64 = 0xcbf2_9ce4_8422_2325;
 #[inline(always)]
 fn seed(header: &PathHeader) -> u64 {
     let process = mix(FINGERPRINT_SEED, u64::from(header.task.tgid));
-    mix(mix(process, header.task.start_ns), header.image)
+    mix(
+        mix(mix(process, header.task.start_ns), header.image),
+        header.chain,
+    )
 }

@@ -46,6 +46,8 @@ pub struct Observer {
     reader: ReaderTime,
     kernel: String,
     survey_costs: [Duration; 2],
+    /// Whether code paths come, and nobody has looked at the processes yet that were there before.
+    to_look_around: bool,
     slowed_down_to: Option<Duration>,
 }
 
@@ -70,9 +72,11 @@ impl Observer {
                 .into_owned(),
             survey_costs: [Duration::ZERO; 2],
             slowed_down_to: None,
+            to_look_around: false,
         };
         if let Some(captures) = observer.probe.take_captures() {
             observer.code_paths.feed(captures)?;
+            observer.to_look_around = true;
         }
         observer.govern();
         Ok(observer)
@@ -80,6 +84,10 @@ impl Observer {
 
     /// Takes a survey and reports on it.
     pub async fn look(&mut self) -> Result<Report, ProbeError> {
+        if std::mem::take(&mut self.to_look_around) {
+            self.code_paths.look_around().await;
+            self.learn();
+        }
         let taken_at = Timestamp::now();
         let cost_before = self.probe.thread_time();
         let mut survey = self.probe.survey()?;
@@ -140,6 +148,9 @@ impl Observer {
         for learned in self.code_paths.learned() {
             if let Some(layout) = learned.layout {
                 self.probe.set_layout(&layout);
+            }
+            if let Some(plan) = learned.plan {
+                self.probe.set_chain(&plan);
             }
             if let Some((fingerprint, first)) = learned.same {
                 self.same_paths.put(fingerprint, first);

@@ -162,6 +162,13 @@ pub fn is_image(pid: u32, start_ns: u64, start_stack: u64) -> bool {
         .is_ok_and(|stat| stat.is_start(start_ns) && stat.start_stack == start_stack)
 }
 
+/// A process, and where its first stack begins; none when it has ended.
+pub fn image(pid: u32) -> Option<(ProcessId, u64)> {
+    let stat = Stat::read(Path::new(&format!("/proc/{pid}"))).ok()?;
+    let start_ns = stat.start_ticks.checked_mul(NS_PER_TICK)?;
+    Some((ProcessId { pid, start_ns }, stat.start_stack))
+}
+
 /// CPU time that the first thread of a process has used; none when the kernel does not tell.
 pub fn cpu_time(pid: u32) -> Option<Duration> {
     let text = read(Path::new(&format!("/proc/{pid}/schedstat"))).ok()?;

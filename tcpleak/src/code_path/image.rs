@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    CodeLayout,
+    ChainOf, CodeLayout, Plan,
     files::CodeFile,
     maps::{Mapping, Mappings},
     reader::unwind::RawFrame,
@@ -41,6 +41,7 @@ pub struct Image {
     pub memory: Option<File>,
     window: u32,
     told: Option<CodeLayout>,
+    told_plan: Option<Plan>,
 }
 
 impl Image {
@@ -64,6 +65,7 @@ impl Image {
             memory,
             window: 0,
             told: None,
+            told_plan: None,
         })
     }
 
@@ -94,8 +96,21 @@ impl Image {
         *self = Self {
             window: self.window,
             told: self.told.take(),
+            told_plan: self.told_plan,
             ..seen
         };
+    }
+
+    /// Takes note of how the frames of an interpreter are followed. Returns what the kernel needs to know
+    /// when that has changed, or when the kernel did not know it.
+    pub fn learn_plan(&mut self, plan: Option<Plan>, known: bool) -> Option<ChainOf> {
+        let plan = plan?;
+        let told = self.told_plan.replace(plan) == Some(plan);
+        (!told || !known).then_some(ChainOf {
+            pid: self.process.pid,
+            image: self.start_stack,
+            plan,
+        })
     }
 
     /// Takes note of how deep a stack was unwound; none when the copy was not deep enough. Returns
@@ -217,6 +232,7 @@ mod tests {
             memory: None,
             window: 0,
             told: None,
+            told_plan: None,
         };
         let mut known = image(7);
         let window = |layout: Option<CodeLayout>| layout.map(|layout| layout.window);

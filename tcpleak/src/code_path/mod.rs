@@ -23,7 +23,10 @@ mod worker;
 
 use std::ops::Range;
 
-pub use reader::Registers;
+pub use reader::{
+    Registers,
+    runtimes::{Chain, Link, Plan},
+};
 pub use worker::{CaptureSource, CodePaths};
 
 use crate::{
@@ -55,6 +58,8 @@ pub struct Capture {
     pub in_ring_call: bool,
     /// What was captured.
     pub stack: Stack,
+    /// The frames that an interpreter keeps in memory.
+    pub chain: Chain,
 }
 
 /// What was captured.
@@ -71,6 +76,8 @@ pub enum Stack {
     Walked(Vec<u64>),
     /// Nothing: io_uring did it by itself.
     IoUring,
+    /// Nothing: it is no path yet. The process has become another program, whose paths may follow.
+    NotYet,
 }
 
 /// Where the code of a process lies: what lets the kernel tell its paths apart at a lower cost.
@@ -88,11 +95,24 @@ pub struct CodeLayout {
     pub ranges: Vec<Range<u64>>,
 }
 
+/// How to follow the frames that an interpreter keeps in the memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainOf {
+    /// Process id.
+    pub pid: u32,
+    /// The image that this is about, as in [`Capture::image`].
+    pub image: u64,
+    /// How.
+    pub plan: Plan,
+}
+
 /// What is learned from taking a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
     /// What the kernel needs to know of the process.
     pub layout: Option<CodeLayout>,
+    /// How the kernel is to follow the frames that an interpreter keeps in memory.
+    pub plan: Option<ChainOf>,
     /// The fingerprint of the capture, and that of an earlier one which is the same path: the kernel
     /// may take one path for several.
     pub same: Option<(u64, u64)>,

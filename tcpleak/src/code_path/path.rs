@@ -31,6 +31,8 @@ pub struct Path {
     pub image: Option<ImageKey>,
     /// The frames, innermost first.
     pub frames: Vec<Located>,
+    /// What a language runtime shows behind them.
+    pub behind: Vec<ManagedFrame>,
     /// Whether io_uring did it while the thread was in io_uring_enter(): asked for there, or before.
     pub in_ring_call: bool,
     /// Why frames of a language runtime are not shown as what they are, if they are not.
@@ -49,12 +51,23 @@ pub enum Part {
     Managed(ManagedFrame),
 }
 
+impl Part {
+    /// What compilers inline tells no code paths apart.
+    fn of_managed(frame: &ManagedFrame) -> Self {
+        Self::Managed(ManagedFrame {
+            inlined: false,
+            ..frame.clone()
+        })
+    }
+}
+
 impl Path {
     /// One without frames.
     pub fn without_frames(end: Ended) -> Self {
         Self {
             image: None,
             frames: Vec::new(),
+            behind: Vec::new(),
             in_ring_call: false,
             unreadable: None,
             end,
@@ -75,15 +88,11 @@ impl Path {
         let mut frames = Vec::new();
         for frame in &self.frames {
             match &frame.managed {
-                Some(managed) => frames.extend(managed.iter().map(|frame| {
-                    Part::Managed(ManagedFrame {
-                        inlined: false,
-                        ..frame.clone()
-                    })
-                })),
+                Some(managed) => frames.extend(managed.iter().map(Part::of_managed)),
                 None => frames.push(Part::Native(frame.raw)),
             }
         }
+        frames.extend(self.behind.iter().map(Part::of_managed));
         Some((self.image?, frames)).filter(|(_, frames)| !frames.is_empty())
     }
 
@@ -102,6 +111,7 @@ impl Path {
         for located in &self.frames {
             frames.extend(located.frames(named.next().unwrap_or_default()));
         }
+        frames.extend(self.behind.iter().map(shown));
         own::disown_start_code(&mut frames);
         if self.in_ring_call {
             frames.insert(0, io_uring("request of io_uring"));

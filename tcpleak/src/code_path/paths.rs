@@ -7,18 +7,19 @@ use std::{collections::HashMap, io, num::NonZeroUsize, sync::Arc};
 use lru::LruCache;
 
 use super::{
-    Capture, CodeLayout, Learned, Resolved, Stack,
+    Capture, Chain, ChainOf, CodeLayout, Learned, Resolved, Stack,
     child::Start,
+    maps::Mappings,
     path::{Ended, FRAMES, Located, Part, Path, walked},
     protocol::{Answer, NamedPlace, Place, Request},
     reader::{
         Registers,
-        runtimes::Followed,
+        runtimes::{self, Chained, Followed},
         unwind::{End, RawFrame, Unwound},
     },
     supply::{IMAGES, ImageKey, Supply},
 };
-use crate::survey::ProcessId;
+use crate::{process, survey::ProcessId};
 
 /// Most paths that are kept unwound: as many as the kernel remembers to have sent.
 const UNWOUND: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -56,9 +57,15 @@ impl Paths {
 
     /// Unwinds a path and forgets its stack.
     pub fn take(&mut self, capture: Capture) -> Learned {
+        if capture.stack == Stack::NotYet {
+            return Learned {
+                plan: self.look_at(capture.process, capture.image),
+                ..Learned::default()
+            };
+        }
         let fingerprint = capture.fingerprint;
         let in_ring_call = capture.in_ring_call;
-        let (mut path, layout) = self.unwind(capture);
+        let (mut path, layout, plan) = self.unwind(capture);
         path.in_ring_call = in_ring_call;
         let first = path
             .identity()
@@ -68,8 +75,44 @@ impl Paths {
         self.unwound.put(fingerprint, Arc::new(path));
         Learned {
             layout,
+            plan,
             same: same.map(|first| (fingerprint, first)),
         }
+    }
+
+    /// Looks at the processes that run for interpreters that keep the frames of their functions in
+    /// memory.
+    pub fn look_around(&mut self) -> Vec<Learned> {
+        let images = process::pids().into_iter().filter_map(process::image);
+        images
+            .filter_map(|(process, start_stack)| self.look_at(process, start_stack))
+            .map(|plan| Learned {
+                plan: Some(plan),
+                ..Learned::default()
+            })
+            .collect()
+    }
+
+    /// Looks at one. Those that have nothing of an interpreter by name are passed over: an interpreter
+    /// in another disguise is found with the first path of the process.
+    fn look_at(&mut self, process: ProcessId, start_stack: u64) -> Option<ChainOf> {
+        let mappings = Mappings::read(process.pid).ok()?;
+        if !mappings
+            .iter()
+            .any(|mapping| runtimes::may_have_chain(&mapping.path))
+            || self.is_given_up(process)
+        {
+            return None;
+        }
+        let key = (process, start_stack);
+        if self.supply.image(key).is_none() {
+            self.supply.look(key, 0).ok()?;
+        } else {
+            // What it has loaded since is seen when there is any.
+            let _ = self.supply.look_again(key);
+        }
+        let plan = self.attempt(process, |paths| paths.supply.plan(key)).ok()?;
+        self.supply.image(key)?.image.learn_plan(plan, true)
     }
 
     /// Names the frames of a path; none when no such path was taken.
@@ -83,37 +126,42 @@ impl Paths {
         Some(resolved)
     }
 
-    fn unwind(&mut self, capture: Capture) -> (Path, Option<CodeLayout>) {
+    fn unwind(&mut self, capture: Capture) -> (Path, Option<CodeLayout>, Option<ChainOf>) {
         let process = capture.process;
         if capture.stack == Stack::IoUring {
-            return (Path::without_frames(Ended::IoUring), None);
+            return (Path::without_frames(Ended::IoUring), None, None);
         }
         if self.is_given_up(process) {
-            return (Path::without_frames(Ended::ReaderFailed), None);
+            return (Path::without_frames(Ended::ReaderFailed), None, None);
         }
         let key = (process, capture.image);
         if self.supply.look(key, capture.code_pages).is_err() {
-            return (Path::without_frames(Ended::ProcessGone), None);
+            return (Path::without_frames(Ended::ProcessGone), None, None);
         }
+        let chain = capture.chain;
         let followed = match capture.stack {
-            Stack::IoUring => return (Path::without_frames(Ended::IoUring), None),
+            Stack::IoUring | Stack::NotYet => {
+                return (Path::without_frames(Ended::IoUring), None, None);
+            }
             Stack::Walked(addresses) => {
-                let path = self.locate(key, walked(addresses), Ended::Walked);
-                return (path, None);
+                let chained = self.attempt(process, |paths| paths.supply.name_chain(key, &chain));
+                let mut path = self.locate(key, walked(addresses), Ended::Walked);
+                let plan = self.add_chain(&mut path, chained.unwrap_or_default(), chain.known);
+                return (path, None, plan);
             }
-            Stack::Copied { registers, bytes } => {
-                self.attempt(process, |paths| paths.follow(key, registers, &bytes))
-            }
+            Stack::Copied { registers, bytes } => self.attempt(process, |paths| {
+                paths.follow(key, registers, &bytes, &chain)
+            }),
         };
         let Ok(Followed {
             unwound: Unwound {
                 frames, end, depth, ..
             },
             managed,
-            unreadable,
+            chained,
         }) = followed
         else {
-            return (Path::without_frames(Ended::ReaderFailed), None);
+            return (Path::without_frames(Ended::ReaderFailed), None, None);
         };
         let needed = (end != End::StackTooDeep).then_some(depth);
         let layout = self
@@ -122,8 +170,17 @@ impl Paths {
             .and_then(|known| known.image.learn(needed));
         let mut path = self.locate(key, frames, Ended::Unwound(end));
         path.replace(managed);
-        path.unreadable = unreadable;
-        (path, layout)
+        let plan = self.add_chain(&mut path, chained, chain.known);
+        (path, layout, plan)
+    }
+
+    /// Adds what an interpreter kept in memory to a path. Gives what the kernel needs to know to follow
+    /// the next chain of the process, and did not know.
+    fn add_chain(&mut self, path: &mut Path, chained: Chained, known: bool) -> Option<ChainOf> {
+        path.behind = chained.frames;
+        path.unreadable = chained.unreadable;
+        let image = &mut self.supply.image(path.image?)?.image;
+        image.learn_plan(chained.plan, known)
     }
 
     /// Has a stack followed. The process may have got other code in place of as much that is known: when
@@ -133,15 +190,16 @@ impl Paths {
         key: ImageKey,
         registers: Registers,
         stack: &[u8],
+        chain: &Chain,
     ) -> io::Result<Followed> {
-        let followed = self.supply.follow(key, registers, stack)?;
+        let followed = self.supply.follow(key, registers, stack, chain)?;
         let unwound = &followed.unwound;
         let is_news = match unwound.outside {
             Some(_) => self.supply.look_again(key).is_ok(),
             None => self.supply.look_if_replaced(key, &unwound.frames),
         };
         match is_news {
-            true => self.supply.follow(key, registers, stack),
+            true => self.supply.follow(key, registers, stack, chain),
             false => Ok(followed),
         }
     }
@@ -184,6 +242,7 @@ impl Paths {
         Path {
             image: Some(key),
             frames,
+            behind: Vec::new(),
             in_ring_call: false,
             unreadable: None,
             end,

@@ -19,7 +19,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::reader::{
-    runtimes::Followed,
+    runtimes::{Chain, Chained, Followed, Plan},
     symbols::{Named, Wanted},
     unwind::Registers,
 };
@@ -45,7 +45,16 @@ pub enum Request {
     /// Forget a process.
     ForgetSpace(u32),
     /// Follow a stack of a process, whose memory comes with it when it can be had.
-    Unwind(u32, Registers, #[serde(with = "serde_bytes")] Vec<u8>),
+    Unwind(
+        u32,
+        Registers,
+        #[serde(with = "serde_bytes")] Vec<u8>,
+        Chain,
+    ),
+    /// Name the frames that an interpreter keeps in the memory of a process, which comes with it.
+    Chain(u32, Chain),
+    /// Say how to follow such frames in a process, whose memory comes with it.
+    Plan(u32),
     /// Name places in files.
     Name(Vec<Place>),
 }
@@ -61,6 +70,10 @@ pub enum Answer {
     DebugFile(Option<Wanted>),
     /// To [`Request::Unwind`].
     Followed(Followed),
+    /// To [`Request::Chain`].
+    Chained(Chained),
+    /// To [`Request::Plan`].
+    Plan(Option<Plan>),
     /// To [`Request::Name`], in the same order.
     Named(Vec<NamedPlace>),
 }

@@ -23,7 +23,12 @@ use super::{
     name::clip,
     path::Located,
     protocol::{Answer, CodeMapping, Place, Request, Source},
-    reader::{Registers, runtimes::Followed, symbols::Wanted, unwind::RawFrame},
+    reader::{
+        Registers,
+        runtimes::{Chain, Chained, Followed, Plan},
+        symbols::Wanted,
+        unwind::RawFrame,
+    },
 };
 use crate::survey::ProcessId;
 
@@ -270,18 +275,42 @@ impl Supply {
         key: ImageKey,
         registers: Registers,
         stack: &[u8],
+        chain: &Chain,
     ) -> io::Result<Followed> {
         let space = self.give_space(key)?;
+        let request = Request::Unwind(space, registers, stack.to_vec(), chain.clone());
+        match self.ask_with_memory(key, &request)? {
+            Answer::Followed(followed) => Ok(followed),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Has the reader name the frames that an interpreter keeps in the memory of a process.
+    pub fn name_chain(&mut self, key: ImageKey, chain: &Chain) -> io::Result<Chained> {
+        let space = self.give_space(key)?;
+        match self.ask_with_memory(key, &Request::Chain(space, chain.clone()))? {
+            Answer::Chained(chained) => Ok(chained),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Has the reader say how to follow such frames.
+    pub fn plan(&mut self, key: ImageKey) -> io::Result<Option<Plan>> {
+        let space = self.give_space(key)?;
+        match self.ask_with_memory(key, &Request::Plan(space))? {
+            Answer::Plan(plan) => Ok(plan),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Asks for something that takes the memory of a process, if it can be had.
+    fn ask_with_memory(&mut self, key: ImageKey, request: &Request) -> io::Result<Answer> {
         let memory = self
             .images
             .get(&key)
             .and_then(|known| known.image.memory.as_ref())
             .and_then(|memory| memory.try_clone().ok());
-        let request = Request::Unwind(space, registers, stack.to_vec());
-        match self.ask(&request, memory.as_ref().map(AsFd::as_fd))? {
-            Answer::Followed(followed) => Ok(followed),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
+        self.ask(request, memory.as_ref().map(AsFd::as_fd))
     }
 
     /// Gives the reader a file, unless it has it. Says what else would help to name its code.

@@ -20,6 +20,7 @@ use tokio::{
     sync::{
         Notify,
         mpsc::{self, UnboundedSender},
+        oneshot,
     },
     time::timeout,
 };
@@ -41,6 +42,7 @@ const LEFT_BEHIND: usize = 3;
 trait Taker {
     fn take(&mut self, capture: Capture) -> Learned;
     fn resolve(&mut self, fingerprint: u64) -> Option<Resolved>;
+    fn look_around(&mut self) -> Vec<Learned>;
     fn reader_pid(&self) -> Option<u32>;
 }
 
@@ -51,6 +53,10 @@ impl Taker for Paths {
 
     fn resolve(&mut self, fingerprint: u64) -> Option<Resolved> {
         self.resolve(fingerprint)
+    }
+
+    fn look_around(&mut self) -> Vec<Learned> {
+        self.look_around()
     }
 
     fn reader_pid(&self) -> Option<u32> {
@@ -115,6 +121,18 @@ struct Shared {
     behind: AtomicBool,
 }
 
+impl Shared {
+    fn add(&self, learned: Learned) {
+        if learned != Learned::default() {
+            let mut waiting = lock(&self.learned);
+            if waiting.len() < LEARNED {
+                waiting.push_back(learned);
+                self.news.notify_one();
+            }
+        }
+    }
+}
+
 impl CodePaths {
     /// Starts the thread. Fails when the system refuses one.
     pub fn start() -> io::Result<Self> {
@@ -168,6 +186,18 @@ impl CodePaths {
                 }
             })?;
         Ok(())
+    }
+
+    /// Looks at the processes that run, so that their first paths can be named. Waits as long as for any
+    /// answer, and goes on behind that.
+    pub async fn look_around(&self) {
+        if let Some((requests, patience)) = self.inner.worker() {
+            let (answer, answered) = oneshot::channel();
+            if requests.try_send(Request::LookAround(answer)).is_ok() {
+                // Nothing depends on it but a name.
+                let _ = timeout(patience, answered).await;
+            }
+        }
     }
 
     /// Names paths; the answer is keyed by fingerprint.
@@ -286,6 +316,7 @@ enum Request {
     Take(Capture),
     /// A fingerprint; whether its path may still be on its way; where the answer goes to.
     Resolve(u64, bool, UnboundedSender<(u64, Resolved)>),
+    LookAround(oneshot::Sender<()>),
 }
 
 impl Worker {
@@ -321,7 +352,7 @@ fn work(
     while let Some(request) = requests.blocking_recv() {
         let process = match &request {
             Request::Take(capture) => Some(capture.process),
-            Request::Resolve(..) => None,
+            Request::Resolve(..) | Request::LookAround(_) => None,
         };
         let since = Instant::now();
         *lock(task) = Some(Task { since, process });
@@ -337,15 +368,13 @@ fn work(
 
 fn serve(taker: &mut dyn Taker, request: Request, shared: &Shared) {
     match request {
-        Request::Take(capture) => {
-            let learned = taker.take(capture);
-            if learned != Learned::default() {
-                let mut waiting = lock(&shared.learned);
-                if waiting.len() < LEARNED {
-                    waiting.push_back(learned);
-                    shared.news.notify_one();
-                }
+        Request::Take(capture) => shared.add(taker.take(capture)),
+        Request::LookAround(answer) => {
+            for learned in taker.look_around() {
+                shared.add(learned);
             }
+            // Nobody may be waiting any more.
+            let _ = answer.send(());
         }
         Request::Resolve(fingerprint, behind, answer) => {
             let resolved = match taker.resolve(fingerprint) {

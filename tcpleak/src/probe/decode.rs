@@ -9,7 +9,7 @@ use aya::Pod;
 use tcpleak_ebpf::{self as wire, PathHeader, birth, path_kind, tcp_state};
 
 use crate::{
-    code_path::{Capture, Registers, Stack},
+    code_path::{Capture, Chain, Link, Registers, Stack},
     survey::{Birth, Counts, Holder, ProcessId, Record, Sighting, Socket, State, Task, Use},
 };
 
@@ -30,7 +30,7 @@ pub fn sighting(bytes: &[u8], tick: Duration) -> Option<Sighting> {
 pub fn capture(bytes: &[u8]) -> Option<Capture> {
     let header: PathHeader = read(bytes)?;
     let payload = bytes.get(size_of::<PathHeader>()..)?;
-    let payload = payload.get(..usize::try_from(header.length).ok()?)?;
+    let (payload, links) = payload.split_at_checked(usize::try_from(header.length).ok()?)?;
     Some(Capture {
         fingerprint: header.fingerprint,
         process: process(&header.task),
@@ -58,7 +58,21 @@ pub fn capture(bytes: &[u8]) -> Option<Capture> {
                     .collect(),
             ),
             path_kind::IO_URING => Stack::IoUring,
+            path_kind::STARTED => Stack::NotYet,
             _ => return None,
+        },
+        chain: Chain {
+            known: header.chain != 0,
+            links: links
+                .chunks(size_of::<wire::Link>())
+                .take(usize::try_from(header.links).ok()?.min(wire::LINKS))
+                .filter_map(read::<wire::Link>)
+                .map(|link| Link {
+                    code: link.code,
+                    at: link.at,
+                    kind: link.kind,
+                })
+                .collect(),
         },
     })
 }

@@ -30,7 +30,7 @@ pub use self::{
 };
 use self::{force::Forced, losses::Slot, source::Source};
 use crate::{
-    code_path::CodeLayout,
+    code_path::{ChainOf, CodeLayout},
     governor::{Costs, Effort},
     survey::Survey,
 };
@@ -123,6 +123,13 @@ impl Probe {
     pub fn set_layout(&mut self, layout: &CodeLayout) {
         if let Some(programs) = self.source.programs_mut() {
             programs.set_layout(layout);
+        }
+    }
+
+    /// Tells the kernel how to follow the frames that an interpreter keeps in the memory of a process.
+    pub fn set_chain(&mut self, chain: &ChainOf) {
+        if let Some(programs) = self.source.programs_mut() {
+            programs.set_chain(chain);
         }
     }
 

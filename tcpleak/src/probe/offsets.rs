@@ -33,6 +33,13 @@ const LONG: u32 = 8;
 const IPV6_ADDRESS: u32 = 16;
 const NAME: u32 = 16;
 
+/// Where the kernel keeps the thread pointer.
+const THREAD_POINTER: &str = if cfg!(target_arch = "aarch64") {
+    "thread.uw.tp_value"
+} else {
+    "thread.fsbase"
+};
+
 /// Bytes of a task's stack in the kernel, without a checker of addresses built in. On arm64 it is at
 /// least a page, and pages may have 64 KiB: there nothing that looks like registers is found.
 const KERNEL_STACK: u32 = 16 << 10;
@@ -60,6 +67,8 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         task_stack: task("stack", LONG)?,
         stack_registers: KERNEL_STACK.saturating_sub(types.size_of("pt_regs")?),
         task_io_uring: task("io_uring", LONG).unwrap_or_default(),
+        task_real_parent: task("real_parent", LONG)?,
+        task_thread_pointer: task(THREAD_POINTER, LONG).unwrap_or_default(),
         mm_start_stack: of("mm_struct", "start_stack", LONG)?,
         mm_exec_vm: of("mm_struct", "exec_vm", LONG)?,
         files_fdt: of("files_struct", "fdt", LONG)?,

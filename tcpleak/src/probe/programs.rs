@@ -3,7 +3,7 @@
 use std::{collections::HashSet, os::fd::AsRawFd};
 
 use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
+    Ebpf, EbpfLoader, Pod, include_bytes_aligned,
     maps::{Array, HashMap},
 };
 use aya_log::EbpfLogger;
@@ -17,7 +17,10 @@ use super::{
     hooks::{self, Attacher, Choice, Stacks},
     offsets,
 };
-use crate::{btf::Btf, code_path::CodeLayout};
+use crate::{
+    btf::Btf,
+    code_path::{ChainOf, CodeLayout},
+};
 
 /// The kernel programs, compiled for this machine's register layout.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TCPLEAK_EBPF_OBJECT_PATH"));
@@ -127,6 +130,7 @@ impl Programs {
         let survey = attacher.attach_survey();
         let traced = options.trace && attacher.attach_lifecycle();
         if traced {
+            attacher.attach_start();
             attacher.attach_accept(options.accept_stacks);
             attacher.attach_use();
         }
@@ -209,11 +213,25 @@ impl Programs {
                 length: range.end.saturating_sub(range.start),
             };
         }
+        self.tell("PROCESS_CODE", layout.pid, code);
+    }
+
+    /// Tells the kernel how to follow the frames that an interpreter keeps in the memory of a process.
+    pub fn set_chain(&mut self, chain: &ChainOf) {
+        self.tell(
+            "PROCESS_CHAINS",
+            chain.pid,
+            chain.plan.of_image(chain.image),
+        );
+    }
+
+    /// Tells the kernel something of a process.
+    fn tell<T: Pod>(&mut self, map: &str, pid: u32, value: T) {
         if let Some(mut map) = self
             .ebpf
-            .map_mut("PROCESS_CODE")
-            .and_then(|map| HashMap::<_, u32, ProcessCode>::try_from(map).ok())
-            && map.insert(layout.pid, code, 0).is_err()
+            .map_mut(map)
+            .and_then(|map| HashMap::<_, u32, T>::try_from(map).ok())
+            && map.insert(pid, value, 0).is_err()
         {
             // Full of processes that have ended, most likely: those that run are told again.
             let known: Vec<u32> = map.keys().filter_map(Result::ok).collect();

@@ -25,7 +25,7 @@ use std::{
 
 use file_bytes::FileBytes;
 use memory::{Memory, ReadAt};
-use runtimes::{Followed, Process, Runtimes};
+use runtimes::{Chain, Chained, Followed, Plan, Process, Runtimes};
 use symbols::{Named, Symbols, Wanted, perf_map::PerfMap};
 pub use unwind::Registers;
 use unwind::{AddressSpace, Image};
@@ -114,10 +114,20 @@ impl Reader {
                 self.perf_maps.remove(&number);
                 Answer::Done
             }
-            Request::Unwind(space, registers, stack) => match self.spaces.get_mut(&space) {
-                Some(space) => Answer::Followed(space.follow(registers, &stack, descriptor)),
+            Request::Unwind(space, registers, stack, chain) => match self.spaces.get_mut(&space) {
+                Some(space) => {
+                    Answer::Followed(space.follow(registers, &stack, &chain, descriptor))
+                }
                 None => Answer::Done,
             },
+            Request::Chain(space, chain) => match self.spaces.get_mut(&space) {
+                Some(space) => Answer::Chained(space.name_chain(&chain, descriptor)),
+                None => Answer::Done,
+            },
+            Request::Plan(space) => {
+                let space = self.spaces.get_mut(&space);
+                Answer::Plan(space.and_then(|space| space.plan(descriptor)))
+            }
             Request::Name(places) => {
                 Answer::Named(places.into_iter().map(|place| self.name(place)).collect())
             }
@@ -243,7 +253,34 @@ impl Reader {
 }
 
 impl Space {
-    fn follow(&mut self, registers: Registers, stack: &[u8], memory: Option<OwnedFd>) -> Followed {
+    fn follow(
+        &mut self,
+        registers: Registers,
+        stack: &[u8],
+        chain: &Chain,
+        memory: Option<OwnedFd>,
+    ) -> Followed {
+        self.with_runtimes(memory, |runtimes, code, memory| {
+            runtimes.follow(code, registers, stack, chain, memory)
+        })
+    }
+
+    fn name_chain(&mut self, chain: &Chain, memory: Option<OwnedFd>) -> Chained {
+        self.with_runtimes(memory, |runtimes, _, memory| {
+            runtimes.name_chain(chain, memory)
+        })
+    }
+
+    fn plan(&mut self, memory: Option<OwnedFd>) -> Option<Plan> {
+        self.with_runtimes(memory, |runtimes, _, _| runtimes.plan())
+    }
+
+    /// Does something with the runtimes of the process, which are looked for the first time.
+    fn with_runtimes<T>(
+        &mut self,
+        memory: Option<OwnedFd>,
+        work: impl FnOnce(&mut Runtimes, &mut AddressSpace, &Memory<'_>) -> T,
+    ) -> T {
         let file = memory.map(File::from);
         let source: &dyn ReadAt = match &file {
             Some(file) => file,
@@ -253,7 +290,7 @@ impl Space {
         let runtimes = self
             .runtimes
             .get_or_insert_with(|| Runtimes::detect(&Process::new(&memory, &self.code)));
-        runtimes.follow(&mut self.code, registers, stack, &memory)
+        work(runtimes, &mut self.code, &memory)
     }
 }
 

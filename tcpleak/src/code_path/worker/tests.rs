@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    super::{CodeLayout, Stack, unknown_frame},
+    super::{Chain, CodeLayout, Stack, unknown_frame},
     *,
 };
 
@@ -41,6 +41,7 @@ impl Taker for FakeTaker {
         };
         Learned {
             layout: Some(layout),
+            plan: None,
             same: None,
         }
     }
@@ -48,6 +49,10 @@ impl Taker for FakeTaker {
     fn resolve(&mut self, fingerprint: u64) -> Option<Resolved> {
         let known = self.taken.contains(&fingerprint);
         known.then(|| (self.resolve)(fingerprint))
+    }
+
+    fn look_around(&mut self) -> Vec<Learned> {
+        Vec::new()
     }
 
     fn reader_pid(&self) -> Option<u32> {
@@ -67,6 +72,7 @@ fn capture(fingerprint: u64) -> Capture {
         code_pages: 0,
         in_ring_call: false,
         stack: Stack::IoUring,
+        chain: Chain::default(),
     }
 }
 

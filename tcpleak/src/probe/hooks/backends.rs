@@ -100,6 +100,25 @@ pub const DESTROY: &[Backend] = &[
     },
 ];
 
+/// Programs that start.
+pub const START: &[Backend] = &[
+    Backend {
+        word: "tp_btf",
+        name: "BTF tracepoint sched_process_exec",
+        programs: &[("sched_process_exec", Point::Btf("sched_process_exec"))],
+        misses: NOTHING,
+    },
+    Backend {
+        word: "tracepoint",
+        name: "tracepoint sched:sched_process_exec",
+        programs: &[(
+            "sched_process_exec_classic",
+            Point::Classic("sched", "sched_process_exec"),
+        )],
+        misses: NOTHING,
+    },
+];
+
 pub const ACCEPT: &[Backend] = &[
     Backend {
         word: "fexit",
@@ -216,6 +235,7 @@ pub fn of(job: Job) -> impl Iterator<Item = &'static Backend> {
         Job::SurveySockets => (SURVEY_SOCKETS, const { &[SOCK_DIAG_SOCKETS] }),
         Job::Lifecycle => (LIFECYCLE, &[]),
         Job::Destroy => (DESTROY, &[]),
+        Job::Start => (START, &[]),
         Job::Accept => (ACCEPT, const { &[ACCEPT_CALLS, FIRST_USE] }),
         Job::Use => (USE, const { &[NO_USE] }),
         Job::Registers => (REGISTERS, &[]),

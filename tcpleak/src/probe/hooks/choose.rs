@@ -102,6 +102,11 @@ impl<'a> Attacher<'a> {
         self.is_done(Job::Lifecycle)
     }
 
+    /// Programs that start.
+    pub fn attach_start(&mut self) {
+        self.first_of(Job::Start, backends::of(Job::Start));
+    }
+
     /// accept(), by the best hook; by its system calls only when asked, because these slow every
     /// system call of the host.
     pub fn attach_accept(&mut self, by_call: bool) {

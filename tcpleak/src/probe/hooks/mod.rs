@@ -30,6 +30,8 @@ pub enum Job {
     Lifecycle,
     /// The end of a socket.
     Destroy,
+    /// Programs that start.
+    Start,
     /// accept()
     Accept,
     /// Reads and writes.
@@ -117,6 +119,7 @@ impl Job {
             Self::Registers => "call stacks",
             Self::Lifecycle => "opened, peer gone",
             Self::Destroy => "end of a socket",
+            Self::Start => "programs that start",
             Self::Accept => "accept()",
             Self::Use => "read and write",
         }
@@ -130,6 +133,9 @@ impl Job {
                 "everything but surveys: openers, code paths and exact ages are not known"
             }
             Self::Registers => "code paths",
+            Self::Start => {
+                "functions of an interpreter in the first code path of a program that starts"
+            }
             Self::Accept => FIRST_USE.misses,
             Self::Use => NO_USE.misses,
         }
@@ -140,7 +146,7 @@ impl Job {
         match self {
             Self::SurveyHolders | Self::SurveySockets => "survey",
             Self::Registers => "registers",
-            Self::Lifecycle | Self::Destroy => "lifecycle",
+            Self::Lifecycle | Self::Destroy | Self::Start => "lifecycle",
             Self::Accept => "accept",
             Self::Use => "use",
         }

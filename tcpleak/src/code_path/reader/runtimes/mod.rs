@@ -4,8 +4,12 @@
 //! are called, and, where unwind information does not know, who called them. `docs/runtimes.md`
 //! shows how to add one. Everything that is read from a process may have been made up by it.
 
+mod chain;
+mod cpython;
 mod hotspot;
 mod process;
+
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +17,7 @@ use super::{
     memory::Memory,
     unwind::{AddressSpace, Guide, RawFrame, Registers, Stack},
 };
+pub use chain::{Chain, Chained, Link, Plan};
 pub use process::{Object, Process};
 
 /// A language runtime in one process.
@@ -20,10 +25,36 @@ pub trait Runtime {
     /// Looks at one frame while a stack is followed from the innermost outwards; none when the
     /// frame's code is not the runtime's.
     fn look(&mut self, at: &mut At<'_, '_>) -> Option<Found>;
+
+    /// How the kernel is to follow frames that the runtime keeps in memory, if it does.
+    fn plan(&self) -> Option<Plan> {
+        None
+    }
+
+    /// A stack is about to be followed, that of a thread with this chain.
+    fn begin(&mut self, _chain: &Chain, _memory: &Memory<'_>) {}
+
+    /// A stack has been followed.
+    fn end(&mut self) -> Rest {
+        Rest::default()
+    }
+}
+
+/// What a runtime adds once a stack has been followed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// What to show in place of frames with these numbers, instead of what [`Runtime::look`] said.
+    pub managed: Vec<(usize, Vec<ManagedFrame>)>,
+    /// What to show behind the outermost frame that was found.
+    pub behind: Vec<ManagedFrame>,
+    /// Why its frames are not shown, if they are not.
+    pub unreadable: Option<String>,
 }
 
 /// A frame that is looked at.
 pub struct At<'a, 'stack> {
+    /// Its number, from the innermost on.
+    pub number: usize,
     /// Where its code goes on.
     pub frame: RawFrame,
     /// The registers there.
@@ -72,7 +103,14 @@ pub enum Detected {
 }
 
 /// The runtimes, each by the function that looks for it.
-const RUNTIMES: [fn(&Process<'_>) -> Detected; 1] = [hotspot::detect];
+const RUNTIMES: [fn(&Process<'_>) -> Detected; 2] = [hotspot::detect, cpython::detect];
+
+/// Whether a file is likely to be of an interpreter that keeps the frames of its functions in memory.
+pub fn may_have_chain(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let part = b"python";
+    name.windows(part.len()).any(|window| window == part)
+}
 
 /// The runtimes of one process.
 #[derive(Default)]
@@ -101,19 +139,64 @@ impl Runtimes {
         space: &mut AddressSpace,
         registers: Registers,
         stack: &[u8],
+        chain: &Chain,
         memory: &Memory<'_>,
     ) -> Followed {
+        self.begin(chain, memory);
         let mut walk = Walk {
             runtimes: &mut self.found,
             memory,
-            managed: Vec::new(),
+            managed: BTreeMap::new(),
         };
         let unwound = space.unwind(registers, stack, &mut walk);
+        let mut managed = walk.managed;
+        let rest = self.end();
+        for (number, frames) in rest.managed {
+            managed.insert(u32::try_from(number).unwrap_or(u32::MAX), frames);
+        }
         Followed {
-            managed: walk.managed,
-            unreadable: self.unreadable.first().cloned(),
+            managed: managed.into_iter().collect(),
+            chained: Chained {
+                frames: rest.behind,
+                unreadable: rest.unreadable.or_else(|| self.unreadable.first().cloned()),
+                plan: self.plan(),
+            },
             unwound,
         }
+    }
+
+    /// Names the frames of a chain whose stack could not be followed.
+    pub fn name_chain(&mut self, chain: &Chain, memory: &Memory<'_>) -> Chained {
+        self.begin(chain, memory);
+        let rest = self.end();
+        Chained {
+            frames: rest.behind,
+            unreadable: rest.unreadable.or_else(|| self.unreadable.first().cloned()),
+            plan: self.plan(),
+        }
+    }
+
+    /// How the kernel is to follow a chain, if there is a runtime with one.
+    pub fn plan(&self) -> Option<Plan> {
+        self.found.iter().find_map(|runtime| runtime.plan())
+    }
+
+    /// One runtime has the chain: the first that has a plan.
+    fn begin(&mut self, chain: &Chain, memory: &Memory<'_>) {
+        let mut with_plan = self.found.iter_mut().filter(|found| found.plan().is_some());
+        if let Some(runtime) = with_plan.next() {
+            runtime.begin(chain, memory);
+        }
+    }
+
+    fn end(&mut self) -> Rest {
+        let mut all = Rest::default();
+        for rest in self.found.iter_mut().map(|runtime| runtime.end()) {
+            all.managed.extend(rest.managed);
+            all.behind.extend(rest.behind);
+            all.unreadable = all.unreadable.or(rest.unreadable);
+        }
+        all
     }
 }
 
@@ -121,7 +204,7 @@ impl Runtimes {
 struct Walk<'a> {
     runtimes: &'a mut [Box<dyn Runtime>],
     memory: &'a Memory<'a>,
-    managed: Vec<(u32, Vec<ManagedFrame>)>,
+    managed: BTreeMap<u32, Vec<ManagedFrame>>,
 }
 
 impl Guide for Walk<'_> {
@@ -133,6 +216,7 @@ impl Guide for Walk<'_> {
         stack: &mut Stack<'_>,
     ) -> Option<Registers> {
         let mut at = At {
+            number,
             frame,
             registers: *registers,
             stack,
@@ -141,7 +225,7 @@ impl Guide for Walk<'_> {
         let mut runtimes = self.runtimes.iter_mut();
         let found = runtimes.find_map(|runtime| runtime.look(&mut at))?;
         self.managed
-            .push((u32::try_from(number).ok()?, found.frames));
+            .insert(u32::try_from(number).ok()?, found.frames);
         found.caller
     }
 }
@@ -153,6 +237,6 @@ pub struct Followed {
     pub unwound: super::unwind::Unwound,
     /// What to show in place of those with these numbers, which ascend.
     pub managed: Vec<(u32, Vec<ManagedFrame>)>,
-    /// Why the frames of a runtime could not be read, when they could not.
-    pub unreadable: Option<String>,
+    /// What an interpreter keeps in memory and was not put in the place of a frame.
+    pub chained: Chained,
 }

@@ -57,6 +57,12 @@ impl Object<'_> {
         own.wrapping_add(self.0.bias())
     }
 
+    /// The addresses of its code in the process.
+    pub fn code(&self) -> Range<u64> {
+        let own = self.0.image.addresses();
+        self.address(own.start)..self.address(own.end)
+    }
+
     /// Where an exported symbol lies in the process.
     pub fn exported(&self, name: &str) -> Option<Range<u64>> {
         let file = self.file()?;

@@ -1,6 +1,7 @@
 //! One ELF file as the unwinder needs it.
 
 use std::{
+    ops::Range,
     slice,
     sync::{Arc, OnceLock},
 };
@@ -116,6 +117,16 @@ impl Image {
     /// The whole file.
     pub fn bytes(&self) -> &FileBytes {
         &self.bytes
+    }
+
+    /// The addresses of all its code, as the file itself counts.
+    pub fn addresses(&self) -> Range<u64> {
+        let code = self.segments.iter().filter(|segment| segment.is_code);
+        let start = code.clone().map(|segment| segment.address).min();
+        let end = code
+            .map(|segment| segment.address.saturating_add(segment.size))
+            .max();
+        start.unwrap_or_default()..end.unwrap_or_default()
     }
 
     /// The address, as the file itself counts, of a place in the file.

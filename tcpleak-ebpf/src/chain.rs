@@ -57,6 +57,8 @@ pub struct Chain {
     pub thread: u64,
     /// The frame that is looked at next.
     pub frame: u64,
+    /// Where frames that lie one behind the other end.
+    pub end: u64,
     /// What was added up so far.
     pub sum: u64,
     /// Links that were found.
@@ -128,11 +130,12 @@ fn begin(chain: &mut Chain, header: &PathHeader) -> bool {
     chain.list = word(chain.plan.lists);
     chain.thread = 0;
     chain.frame = 0;
+    chain.end = 0;
     chain.sum = 1;
     chain.found = 0;
     // SAFETY: the entry is read before the program ends, within the grace period.
     if let Some(thread) = unsafe { CHAIN_THREADS.get(header.task.tid) } {
-        chain.frame = innermost(&chain.plan, *thread, chain.thread_pointer);
+        find_innermost(chain, *thread);
     }
     true
 }
@@ -151,20 +154,29 @@ fn copy_plan(place: &mut ChainPlan, tgid: u32, image: u64) -> bool {
     }
 }
 
-/// The innermost frame of a thread state, if it is that of the thread with this thread pointer; else
-/// zero.
+/// Finds the innermost frame of a thread state, if it is that of the running thread.
 #[inline(always)]
-fn innermost(plan: &ChainPlan, thread: u64, thread_pointer: u64) -> u64 {
-    let own = word(thread.wrapping_add(plan.thread_pointer.into()));
-    if own == 0 || thread_pointer.wrapping_sub(own) >= THREAD_REACH {
-        return 0;
-    }
-    let frame = word(thread.wrapping_add(plan.innermost.into()));
-    if plan.through == DIRECT || frame == 0 {
-        frame
+fn find_innermost(chain: &mut Chain, thread: u64) {
+    let plan = &chain.plan;
+    let holder = if plan.thread == DIRECT {
+        thread
     } else {
-        word(frame.wrapping_add(plan.through.into()))
+        word(thread.wrapping_add(plan.thread.into()))
+    };
+    let own = word(holder.wrapping_add(plan.thread_pointer.into()));
+    if own == 0 || chain.thread_pointer.wrapping_sub(own) >= THREAD_REACH {
+        return;
     }
+    let lead = word(thread.wrapping_add(plan.innermost.into()));
+    if plan.end != DIRECT {
+        let words = word(lead.wrapping_add(plan.end_words.into()));
+        chain.end = word(lead.wrapping_add(plan.end.into())).wrapping_add(words.wrapping_mul(8));
+    }
+    chain.frame = if plan.through == DIRECT || lead == 0 {
+        lead
+    } else {
+        word(lead.wrapping_add(plan.through.into()))
+    };
 }
 
 /// The word at a user address; zero when it cannot be read.
@@ -261,7 +273,7 @@ fn look_at_thread(slot: u32) -> i64 {
         chain.list = word(chain.list.wrapping_add(chain.plan.next_list.into()));
         return 0;
     }
-    chain.frame = innermost(&chain.plan, chain.thread, chain.thread_pointer);
+    find_innermost(chain, chain.thread);
     if chain.frame != 0 {
         let _ = CHAIN_THREADS.insert(chain.tid as u32, chain.thread, 0);
         return 1;
@@ -293,7 +305,12 @@ fn look_at_link(slot: u32, number: u64) -> i64 {
         at: chosen(&chain.words, chain.plan.at) & chain.plan.at_mask,
         kind: chosen(&chain.words, chain.plan.kind) & chain.plan.kind_mask,
     };
-    chain.frame = chosen(&chain.words, chain.plan.next);
+    chain.frame = if chain.plan.end == DIRECT {
+        chosen(&chain.words, chain.plan.next)
+    } else {
+        let next = chain.frame.wrapping_add(span.into());
+        if next < chain.end { next } else { 0 }
+    };
     chain.sum = mix(mix(mix(chain.sum, link.code), link.at), link.kind);
     // SAFETY: the number is less than the number of links; a checked access would end in a panic.
     unsafe { *chain.links.as_mut_ptr().add(number as usize) = link };

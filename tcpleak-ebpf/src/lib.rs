@@ -307,8 +307,14 @@ pub struct ChainPlan {
     pub next: u32,
     /// Bytes of a frame that hold these words, [`LINK_SPAN`] at most.
     pub span: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// In a thread state: offset of the address of what holds the thread pointer; [`DIRECT`] when it
+    /// does itself.
+    pub thread: u32,
+    /// Frames lie one behind the other, from the innermost on, up to an address: that of the word at
+    /// this offset, in what leads to the innermost; [`DIRECT`] when each has the address of its caller.
+    pub end: u32,
+    /// The same: so many words further, as the word at this offset says.
+    pub end_words: u32,
 }
 
 /// A frame that an interpreter keeps in memory, as it was during the system call.
@@ -507,7 +513,7 @@ const _: () = {
     assert!(size_of::<CapturedPath>() <= 32 * 1024);
     assert!(8 * MAX_FRAMES <= STACK_BYTES);
     assert!(size_of::<ProcessCode>() == 88);
-    assert!(size_of::<ChainPlan>() == 88);
+    assert!(size_of::<ChainPlan>() == 96);
     assert!(size_of::<Link>() == 24);
     assert!(LINKS * size_of::<Link>() < STACK_BYTES);
     assert!(size_of::<Limits>() == 32);

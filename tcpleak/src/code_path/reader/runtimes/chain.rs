@@ -1,7 +1,7 @@
 //! Frames that an interpreter keeps in memory, as the kernel followed them.
 
 use serde::{Deserialize, Serialize};
-use tcpleak_ebpf::ChainPlan;
+use tcpleak_ebpf::{ChainPlan, DIRECT};
 
 use super::ManagedFrame;
 
@@ -45,11 +45,16 @@ pub struct Plan {
     pub kind: u32,
     pub next: u32,
     pub span: u32,
+    /// None when a thread state has its thread pointer itself.
+    pub thread: Option<u32>,
+    /// None when each frame has the address of its caller.
+    pub end: Option<(u32, u32)>,
 }
 
 impl Plan {
     /// The plan as the kernel wants it.
     pub fn of_image(&self, image: u64) -> ChainPlan {
+        let (end, end_words) = self.end.unwrap_or((DIRECT, 0));
         ChainPlan {
             image,
             lists: self.lists,
@@ -61,13 +66,15 @@ impl Plan {
             next_thread: self.next_thread,
             thread_pointer: self.thread_pointer,
             innermost: self.innermost,
-            through: self.through.unwrap_or(tcpleak_ebpf::DIRECT),
+            through: self.through.unwrap_or(DIRECT),
             code: self.code,
             at: self.at,
             kind: self.kind,
             next: self.next,
             span: self.span,
-            reserved: 0,
+            thread: self.thread.unwrap_or(DIRECT),
+            end,
+            end_words,
         }
     }
 }

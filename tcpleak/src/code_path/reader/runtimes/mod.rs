@@ -7,7 +7,10 @@
 mod chain;
 mod cpython;
 mod hotspot;
+#[cfg(test)]
+mod made_up;
 mod process;
+mod ruby;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -103,13 +106,17 @@ pub enum Detected {
 }
 
 /// The runtimes, each by the function that looks for it.
-const RUNTIMES: [fn(&Process<'_>) -> Detected; 2] = [hotspot::detect, cpython::detect];
+const RUNTIMES: [fn(&Process<'_>) -> Detected; 3] =
+    [hotspot::detect, cpython::detect, ruby::detect];
+
+/// Parts of the names of files that may be of an interpreter that keeps frames in memory.
+const INTERPRETERS: [&[u8]; 2] = [b"python", b"ruby"];
 
 /// Whether a file is likely to be of an interpreter that keeps the frames of its functions in memory.
 pub fn may_have_chain(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    let part = b"python";
-    name.windows(part.len()).any(|window| window == part)
+    let holds = |part: &&[u8]| name.windows(part.len()).any(|window| window == *part);
+    INTERPRETERS.iter().any(|part| holds(part))
 }
 
 /// The runtimes of one process.

@@ -286,6 +286,8 @@ impl Layout {
             kind: chain.owner / 8,
             next: chain.next / 8,
             span: self.span(),
+            thread: None,
+            end: None,
         }
     }
 

@@ -17,6 +17,9 @@ pub const END_TO_END: &str = "tcpleak-tests";
 pub struct Arguments {
     #[command(flatten)]
     machines: vm::Options,
+    /// Try the readers of language runtimes on so many made-up memory images, and run nothing else
+    #[arg(long, value_name = "IMAGES", conflicts_with = "harness")]
+    fuzz: Option<u64>,
     /// Passed to the test programs, such as a part of a test's name
     #[arg(
         trailing_var_arg = true,
@@ -30,6 +33,9 @@ pub struct Arguments {
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if arguments.machines.are_given() {
         return vm::run(workspace, &arguments.machines, &arguments.harness);
+    }
+    if let Some(images) = arguments.fuzz {
+        return fuzz(workspace, images);
     }
     process::run(
         workspace
@@ -59,6 +65,16 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             .args(&arguments.harness)
             .env("TCPLEAK_BIN", tcpleak)
             .env("TCPLEAK_FIXTURES", workspace.target.join("debug")),
+    )
+}
+
+/// Runs the tests that try made-up memory, on more of it.
+fn fuzz(workspace: &Workspace, images: u64) -> Result<()> {
+    process::run(
+        workspace
+            .cargo()
+            .args(["test", "--release", "--package", "tcpleak", "--lib", "made_up"])
+            .env("TCPLEAK_FUZZ_IMAGES", images.to_string()),
     )
 }
 

@@ -4,7 +4,8 @@ use std::env;
 
 use crate::code_path::reader::memory::{Memory, ReadAt};
 
-/// Images that are tried; `cargo xtask test --fuzz N` sets another number.
+/// Images that are tried; `cargo xtask test --fuzz N` sets another number, and runs the tests with `made_up` in
+/// their names.
 const IMAGES: u64 = 200;
 /// Where pointers lead.
 const START: u64 = 0x7f00_0000_0000;

@@ -73,7 +73,14 @@ fn fuzz(workspace: &Workspace, images: u64) -> Result<()> {
     process::run(
         workspace
             .cargo()
-            .args(["test", "--release", "--package", "tcpleak", "--lib", "made_up"])
+            .args([
+                "test",
+                "--release",
+                "--package",
+                "tcpleak",
+                "--lib",
+                "made_up",
+            ])
             .env("TCPLEAK_FUZZ_IMAGES", images.to_string()),
     )
 }

@@ -56,6 +56,7 @@ mod python;
 mod races_at_start;
 mod reader;
 mod replaced_program;
+mod ruby;
 mod rust_program;
 mod signal_handler;
 mod snapshot;

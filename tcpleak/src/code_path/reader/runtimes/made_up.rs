@@ -41,7 +41,9 @@ impl MadeUp {
 impl ReadAt for MadeUp {
     fn read_at(&self, buffer: &mut [u8], address: u64) -> bool {
         for (number, word) in buffer.chunks_mut(8).enumerate() {
-            let bytes = self.word(address.wrapping_add(8 * number as u64)).to_le_bytes();
+            let bytes = self
+                .word(address.wrapping_add(8 * number as u64))
+                .to_le_bytes();
             word.copy_from_slice(&bytes[..word.len()]);
         }
         true

@@ -144,7 +144,10 @@ impl Following {
             };
         };
         let last = running.clone().next_back().unwrap_or(first);
-        let between = self.others.into_iter().filter(|number| (first..last).contains(number));
+        let between = self
+            .others
+            .into_iter()
+            .filter(|number| (first..last).contains(number));
         let hidden = running.chain(between).map(|number| (number, Vec::new()));
         let mut managed: Vec<_> = hidden.collect();
         managed.push((first, self.frames));

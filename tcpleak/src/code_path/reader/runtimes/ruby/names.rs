@@ -27,13 +27,11 @@ pub fn frame(layout: &Layout, code: u64, pc: u64, memory: &Memory<'_>) -> Option
     let body = memory.word(code.checked_add(CODE_BODY)?)?;
     let at = |offset: u64| body.checked_add(offset);
     let first = memory.word(at(BODY_INSTRUCTIONS)?)?;
-    let words = memory.half(at(BODY_WORDS)?).filter(|words| *words <= WORDS)?;
+    let words = memory
+        .half(at(BODY_WORDS)?)
+        .filter(|words| *words <= WORDS)?;
     let place = pc.checked_sub(first).filter(|bytes| bytes % 8 == 0)? / 8;
     if place > u64::from(words) {
-        return None;
-    }
-    // The frame at the bottom of a stack has code without lines.
-    if memory.half(at(layout.body_lines + 16)?)? == 0 {
         return None;
     }
     let file = path(layout, memory.word(at(BODY_PATH)?)?, memory)?;
@@ -41,6 +39,8 @@ pub fn frame(layout: &Layout, code: u64, pc: u64, memory: &Memory<'_>) -> Option
     // The one that runs is the one before the next, but at the start there is none before.
     let line = line(layout, body, place.saturating_sub(1), memory)
         .or_else(|| first_line(layout, memory.word(at(BODY_FIRST_LINE)?)?));
+    // The frame at the bottom of a stack has code that is on no line.
+    line?;
     Some(ManagedFrame {
         language: LANGUAGE.to_owned(),
         function,

@@ -100,6 +100,11 @@ pub const IN_OWN_ROOT: &[&str] = &[
 /// What every C and C++ program is built with: as releases are, and never with frame pointers.
 const RELEASE: [&str; 5] = ["-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror"];
 
+/// Newer distributions build all for processors that sign return addresses; others do nothing there. The
+/// program that perf is compared with goes without: perf does not follow signed ones everywhere.
+const SIGNED: &str = "-mbranch-protection=standard";
+const NOT_SIGNED: &str = "forgets";
+
 const CROSS_GCC: &str = "aarch64-linux-gnu-gcc";
 
 /// Names the directory `usr` of the unpacked package `musl-dev` for 64-bit ARM.
@@ -195,7 +200,9 @@ impl Build {
                     .args(["--target", "aarch64-unknown-linux-gnu"])
                     .arg(format!("-Clinker={CROSS_GCC}")),
                 Language::Java => &mut compiler,
-                _ => compiler.env("GOARCH", "arm64"),
+                Language::Go => compiler.env("GOARCH", "arm64"),
+                _ if self.name == NOT_SIGNED => &mut compiler,
+                Language::C | Language::CWithMusl | Language::Cpp => compiler.arg(SIGNED),
             };
         }
         match self.language {

@@ -12,6 +12,8 @@ mod methods;
 mod numbers;
 mod own;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
@@ -47,7 +49,8 @@ pub fn detect(process: &Process<'_>) -> Detected {
         return Detected::No;
     };
     let unreadable = |why: &str| Detected::Unreadable(format!("java: {why}"));
-    let Some(tables) = Tables::read(&library, process.memory) else {
+    let symbol = |name: &str| library.symbol(name).map(|range| range.start);
+    let Some(tables) = Tables::read(&symbol, process.memory) else {
         return unreadable("its virtual machine has no tables of its structures");
     };
     match layout::find(&tables, process.memory) {

@@ -24,6 +24,8 @@ enum Subject {
     Stacks,
     /// A survey, by iterators and without
     Surveys,
+    /// Code paths of Java: how many reach their root with names, and what they cost
+    Java,
 }
 
 impl Subject {
@@ -31,7 +33,7 @@ impl Subject {
     fn program(self) -> &'static str {
         match self {
             Self::Hooks => "hook-cost",
-            Self::Stacks => "stack-cost",
+            Self::Stacks | Self::Java => "stack-cost",
             Self::Surveys => "survey-cost",
         }
     }
@@ -51,5 +53,9 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     ]))?;
     let mut bench = process::as_root(workspace.target.join("release").join(program))
         .context("the kernel's accounting of its programs is for root")?;
-    process::run(bench.arg(tcpleak))
+    bench.arg(tcpleak);
+    if matches!(arguments.subject, Subject::Java) {
+        bench.arg("java");
+    }
+    process::run(&mut bench)
 }

@@ -1,11 +1,14 @@
 //! `cargo xtask demo`: tcpleak at work on a program that leaks.
 
+mod java;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 
 use crate::process;
 use crate::test::{END_TO_END, build_tcpleak};
@@ -20,9 +23,28 @@ const LEAKS_FOUND: i32 = 3;
 /// Longest first line that the crawler may write, in bytes.
 const LONGEST_LINE: u64 = 64;
 
+/// Options of `cargo xtask demo`.
+#[derive(Args)]
+pub struct Arguments {
+    /// A crawler in Java, whose pages Apache has not, in place of the one in Rust
+    #[arg(long)]
+    java: bool,
+}
+
 /// Builds both programs, lets one watch the other and fails unless the leak is found.
-pub fn run(workspace: &Workspace) -> Result<()> {
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let tcpleak = build_tcpleak(workspace)?;
+    let mut tracer = process::as_root(tcpleak).context("tcpleak loads programs into the kernel")?;
+    if arguments.java {
+        let apache = java::Apache::start(&workspace.target)?;
+        show(&mut tracer, &mut java::crawler(&workspace.target, &apache)?)
+    } else {
+        show(&mut tracer, &mut crawler(workspace)?)
+    }
+}
+
+/// Builds the crawler in Rust.
+fn crawler(workspace: &Workspace) -> Result<Command> {
     process::run(workspace.cargo().args([
         "build",
         "--package",
@@ -30,15 +52,19 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         "--bin",
         "leaky-crawler",
     ]))?;
-    let mut tracer = process::as_root(tcpleak).context("tcpleak loads programs into the kernel")?;
+    let mut crawler = Command::new(workspace.target.join("debug/leaky-crawler"));
+    crawler.arg("--wait");
+    Ok(crawler)
+}
 
-    let mut crawler = Command::new(workspace.target.join("debug/leaky-crawler"))
-        .arg("--wait")
+/// Lets one program watch the other and fails unless the leak is found.
+fn show(tracer: &mut Command, crawler: &mut Command) -> Result<()> {
+    let mut crawler = crawler
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start the crawler")?;
-    let found = watch(&mut tracer, &mut crawler);
+    let found = watch(tracer, &mut crawler);
     // Its standard input closes here, which ends it; if it does not listen any more, kill() does.
     drop(crawler.stdin.take());
     thread::sleep(Duration::from_millis(100));
@@ -62,7 +88,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 /// Starts tcpleak on the crawler, then lets the crawler leak. Says whether a leak was found.
 fn watch(tracer: &mut Command, crawler: &mut Child) -> Result<bool> {
     let pid = announced_pid(crawler)?;
-    tracer.args(["--pid", &pid, "--min-age", "2s", "--duration", "6s"]);
+    tracer.args(["--pid", &pid, "--min-age", "2s", "--duration", "8s"]);
     let mut tracer = tracer.spawn().context("cannot start tcpleak")?;
     thread::sleep(ATTACHING);
     let mut crawler = crawler

@@ -32,7 +32,7 @@ enum Task {
     /// Run all tests: the pure ones, then the end-to-end ones as root
     Test(test::Arguments),
     /// Run tcpleak on a program that leaks, and show the report
-    Demo,
+    Demo(demo::Arguments),
     /// Measure what tcpleak costs: start and each kernel program, or code paths
     Bench(bench::Arguments),
     /// Check format, lints, documentation and licences
@@ -56,7 +56,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Ebpf(arguments) => ebpf::run(&workspace, &arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
-        Task::Demo => demo::run(&workspace),
+        Task::Demo(arguments) => demo::run(&workspace, &arguments),
         Task::Bench(arguments) => bench::run(&workspace, &arguments),
         Task::Check => check::run(&workspace),
         Task::Package => package::run(&workspace),

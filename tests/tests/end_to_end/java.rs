@@ -1,6 +1,11 @@
 //! Java on Debian's OpenJDK, as it is: no agent, no flag.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 use tcpleak_tests::WITH_HTTP_CLIENT;
@@ -25,12 +30,14 @@ const FORGETS: [&str; 4] = [
     "Forgets.main",
 ];
 
-fn java() -> Command {
-    Command::new(installed("java", "openjdk-17-jdk-headless"))
-}
-
 /// Starts the main class of a compiled program, with these options of Java.
 fn start(program: &Compiled, options: &[&str], arguments: &[&str]) -> Fixture {
+    let java = installed("java", "openjdk-17-jdk-headless");
+    start_with(&java, program, options, arguments)
+}
+
+/// As [`start`], with this Java.
+fn start_with(java: &Path, program: &Compiled, options: &[&str], arguments: &[&str]) -> Fixture {
     let class = program.path();
     let mut class_path = class
         .parent()
@@ -41,7 +48,7 @@ fn start(program: &Compiled, options: &[&str], arguments: &[&str]) -> Fixture {
         class_path.push(":");
         class_path.push(library);
     }
-    let mut command = java();
+    let mut command = Command::new(java);
     command.args(options).arg("-cp").arg(class_path);
     command.arg(class.file_stem().expect("a class has a name"));
     Fixture::start_program(command.args(arguments))
@@ -234,12 +241,28 @@ fn frames_are_the_ones_that_jstack_tells_of_a_thread_that_waits_there() {
     assert_eq!(frames, told);
 }
 
-/// Writes a `libjvm.so` whose tables have other names into a directory. The library looks them up
-/// itself, by the names' hashes: these are still the same, as `S` and `t` there count as `T` and `S`.
-fn without_tables(directory: &Path) {
+/// Has each file of one directory in another one too, but for those with this name.
+fn link_all_but(name: &str, from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("it is ours");
+    for entry in fs::read_dir(from).expect("it is a directory").flatten() {
+        if entry.file_name() != name {
+            symlink(entry.path(), to.join(entry.file_name())).expect("it is ours");
+        }
+    }
+}
+
+/// Makes a Java in a directory whose virtual machine has its tables by other names. It looks them up
+/// itself, by the names' hashes: these are still the same, as `S` and `t` count there as `T` and `S`.
+/// Returns the program.
+fn without_tables(directory: &Path) -> PathBuf {
     let java = fs::canonicalize(installed("java", "openjdk-17-jdk-headless")).expect("it is there");
     let home = java.ancestors().nth(2).expect("it lies in bin");
-    let mut library = fs::read(home.join("lib/server/libjvm.so")).expect("Java has it");
+    let server = "lib/server";
+    link_all_but("bin", home, directory);
+    fs::remove_file(directory.join("lib")).expect("it was linked");
+    link_all_but("server", &home.join("lib"), &directory.join("lib"));
+    link_all_but("libjvm.so", &home.join(server), &directory.join(server));
+    let mut library = fs::read(home.join(server).join("libjvm.so")).expect("Java has it");
     let (name, other) = (b"gHotSpotVMStruct", b"gHotSpotVMTSruct");
     let mut found = 0;
     for start in 0..library.len() - name.len() {
@@ -249,17 +272,20 @@ fn without_tables(directory: &Path) {
         }
     }
     assert!(found > 0, "there are no tables");
-    fs::write(directory.join("libjvm.so"), library).expect("it is ours");
+    fs::write(directory.join(server).join("libjvm.so"), library).expect("it is ours");
+    let program = directory.join("bin/java");
+    fs::create_dir(directory.join("bin")).expect("it is ours");
+    fs::copy(java, &program).expect("it is ours");
+    program
 }
 
 #[test]
 fn a_virtual_machine_without_tables_is_said_and_its_frames_stay_native() {
     let directory = tempfile::tempdir().expect("there is a directory for temporary files");
-    without_tables(directory.path());
-    let other = format!("-XXaltjvm={}", directory.path().display());
+    let java = without_tables(directory.path());
     let program = Compiled::java("Forgets", &[]);
     let server = Server::start();
-    let mut client = start(&program, &[&other], &[&server.port(), "main", "0"]);
+    let mut client = start_with(&java, &program, &[], &[&server.port(), "main", "0"]);
     let mut tracer = Tracer::of(&client);
     client.tell();
     server.hang_up_on(1);

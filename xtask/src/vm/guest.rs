@@ -16,6 +16,7 @@ use crate::workspace::Workspace;
 
 /// The real programs that tests run, and what these tests look at them with.
 const PACKAGES: &[&str] = &[
+    "apache2-bin",
     "bash",
     "binutils",
     "coreutils",
@@ -23,9 +24,11 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "libc-bin",
     "libc6-dbg",
+    "libcommons-httpclient-java",
     "linux-perf",
     "nginx",
     "nodejs",
+    "openjdk-17-jdk-headless",
     "python3",
 ];
 
@@ -156,7 +159,8 @@ fn above<W: std::io::Write>(archive: &mut Archive<W>, path: &Path) -> Result<()>
 
 fn environment() -> String {
     [
-        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        // Nobody has set Debian's alternatives, of which Java's programs are some.
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/jvm/java-17-openjdk-amd64/bin:/usr/lib/jvm/java-17-openjdk-arm64/bin",
         "HOME=/root",
         "LC_ALL=C.UTF-8",
         "TCPLEAK_BIN=/vm/tcpleak",

@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,8 @@ const PATHS_THREAD: &str = "tcpleak-paths";
 /// A tcpleak that runs. It ends when this value is dropped.
 pub struct Tracer {
     child: Child,
+    /// Gives the last report once it has ended.
+    reports: Option<JoinHandle<String>>,
 }
 
 /// CPU time of user space for code paths.
@@ -70,20 +72,33 @@ impl Tracer {
             .spawn()
             .with_context(|| format!("{tcpleak} could not be started"))?;
         let output = child.stdout.take().context("no standard output")?;
-        let tracer = Self { child };
         let (first, started) = mpsc::channel();
-        thread::spawn(move || {
-            let mut lines = BufReader::new(output);
-            if lines.read_line(&mut String::new()).is_ok_and(|n| n > 0) {
+        // Reports that nobody reads would hold it up.
+        let reports = thread::spawn(move || {
+            let mut last = String::new();
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                last = line;
                 let _ = first.send(());
             }
-            // Reports that nobody reads would hold it up.
-            io::copy(&mut lines, &mut io::sink())
+            last
         });
+        let tracer = Self {
+            child,
+            reports: Some(reports),
+        };
         started
             .recv_timeout(PATIENCE)
             .context("tcpleak ended without a report; is this root?")?;
         Ok(tracer)
+    }
+
+    /// Ends it, and returns its last report.
+    pub fn last_report(mut self) -> anyhow::Result<serde_json::Value> {
+        kill_process(Pid::from_child(&self.child), Signal::INT)?;
+        let reports = self.reports.take().context("it was asked before")?;
+        let last = reports.join();
+        let last = last.map_err(|_| anyhow::anyhow!("its reports could not be read"))?;
+        Ok(serde_json::from_str(&last)?)
     }
 
     /// Its maps. From now on no path of this very process, which only serves, is captured.

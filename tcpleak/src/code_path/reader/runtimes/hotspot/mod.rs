@@ -12,6 +12,8 @@ mod methods;
 mod numbers;
 mod own;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
@@ -20,7 +22,7 @@ use layout::Layout;
 use methods::Methods;
 use tables::Tables;
 
-use super::{At, Detected, Found, ManagedFrame, Process, Runtime};
+use super::{At, Detected, Found, ManagedFrame, Object, Process, Runtime};
 use crate::code_path::reader::{memory::Memory, unwind::Registers};
 
 /// Most places of compiled code that are remembered.
@@ -43,17 +45,22 @@ struct Known {
 
 /// Looks for HotSpot in a process.
 pub fn detect(process: &Process<'_>) -> Detected {
-    let Some((library, _)) = process.exported("JNI_CreateJavaVM") else {
-        return Detected::No;
-    };
-    let unreadable = |why: &str| Detected::Unreadable(format!("java: {why}"));
-    let Some(tables) = Tables::read(&library, process.memory) else {
-        return unreadable("its virtual machine has no tables of its structures");
-    };
-    match layout::find(&tables, process.memory) {
-        Ok(layout) => Detected::Yes(Box::new(HotSpot::new(layout))),
-        Err(name) => unreadable(&format!("the tables of its virtual machine lack {name}")),
+    match process.exported("JNI_CreateJavaVM") {
+        None => Detected::No,
+        Some((library, _)) => match read_layout(&library, process.memory) {
+            Ok(layout) => Detected::Yes(Box::new(HotSpot::new(layout))),
+            Err(why) => Detected::Unreadable(format!("java: {why}")),
+        },
     }
+}
+
+/// Reads how the virtual machine in this library lays out what it has.
+fn read_layout(library: &Object<'_>, memory: &Memory<'_>) -> Result<Layout, String> {
+    let symbol = |name: &str| library.symbol(name).map(|range| range.start);
+    let tables = Tables::read(&symbol, memory);
+    let tables = tables.ok_or("its virtual machine has no tables of its structures")?;
+    let lacks = |name| format!("the tables of its virtual machine lack {name}");
+    layout::find(&tables, memory).map_err(lacks)
 }
 
 impl Runtime for HotSpot {

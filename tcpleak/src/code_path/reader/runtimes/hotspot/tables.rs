@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::code_path::reader::{memory::Memory, runtimes::Object};
+use crate::code_path::reader::memory::Memory;
 
 /// Most entries of one table; those of JDK 17 have up to 1,700.
 const ENTRIES: usize = 10_000;
@@ -46,17 +46,18 @@ pub struct Tables {
 
 /// One table. The library says where it is and how its entries are laid out.
 struct Table<'a> {
-    object: &'a Object<'a>,
+    symbol: &'a dyn Fn(&str) -> Option<u64>,
     memory: &'a Memory<'a>,
     /// What the names of its symbols begin with.
     prefix: &'static str,
 }
 
 impl Tables {
-    /// Reads them from the library of a running virtual machine; none when that has none.
-    pub fn read(object: &Object<'_>, memory: &Memory<'_>) -> Option<Self> {
+    /// Reads those of a running virtual machine, whose library has symbols at these addresses; none
+    /// when it has no tables.
+    pub fn read(symbol: &dyn Fn(&str) -> Option<u64>, memory: &Memory<'_>) -> Option<Self> {
         let table = |prefix| Table {
-            object,
+            symbol,
             memory,
             prefix,
         };
@@ -157,7 +158,7 @@ impl Table<'_> {
 
     /// The value of a variable of the library, most of which say what lies where in an entry.
     fn number(&self, name: &str) -> Option<u64> {
-        let symbol = self.object.symbol(&format!("{}{name}", self.prefix))?;
-        self.memory.word(symbol.start)
+        let address = (self.symbol)(&format!("{}{name}", self.prefix))?;
+        self.memory.word(address)
     }
 }

@@ -57,7 +57,7 @@ fn the_methods_of_a_ruby_program_are_named_with_file_and_line() {
             "block in crawl",
             "crawl",
             "<main>",
-            "main",
+            "_start",
         ],
     );
     assert_eq!(frames[0]["own"], false, "it is of Ruby's own library");

@@ -249,8 +249,8 @@ pub struct PathHeader {
     /// One when io_uring did it while the thread was in io_uring_enter(): there it asks for work, and
     /// waits for what was asked for before.
     pub in_ring_call: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// One when it is the path of this connection alone, whatever its stack has in common with others.
+    pub of_one: u32,
 }
 
 /// A captured code path, sent once for each fingerprint, and only as much of it as is filled.
@@ -273,8 +273,9 @@ pub struct ProcessCode {
     pub code_pages: u64,
     /// Bytes of the stack that tell its paths apart.
     pub window: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// One when who asks for a connection is not on the stack that opens it, so that equal stacks do not
+    /// make equal paths: each connection has one of its own.
+    pub asked_elsewhere: u32,
     /// Ranges that hold all of its code; unused ones are empty.
     pub ranges: [CodeRange; CODE_RANGES],
 }

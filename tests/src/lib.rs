@@ -81,6 +81,7 @@ pub const BUILDS: &[Build] = &[
         &["-buildmode=pie", "-ldflags=-s -w"],
     ),
     of(Language::Go, "forgets", &["-ldflags=-s -w"]),
+    of(Language::Go, "requests", &[]),
 ];
 
 /// For a root that has its C library and its loader in another place than the host.

@@ -39,6 +39,7 @@ pub struct Image {
     /// Its memory, as long as it lasts; none when it may not be read.
     pub memory: Option<File>,
     window: u32,
+    asked_elsewhere: bool,
     told: Option<CodeLayout>,
 }
 
@@ -62,6 +63,7 @@ impl Image {
             mappings,
             memory,
             window: 0,
+            asked_elsewhere: false,
             told: None,
         })
     }
@@ -83,9 +85,15 @@ impl Image {
     pub fn renew(&mut self, seen: Self) {
         *self = Self {
             window: self.window,
+            asked_elsewhere: self.asked_elsewhere,
             told: self.told.take(),
             ..seen
         };
+    }
+
+    /// Takes note that who asks for a connection may be on another stack than the one that opens it.
+    pub fn is_asked_elsewhere(&mut self) {
+        self.asked_elsewhere = true;
     }
 
     /// Takes note of how deep a stack was unwound; none when the copy was not deep enough. Returns
@@ -103,6 +111,7 @@ impl Image {
             image: self.start_stack,
             code_pages: self.code_pages,
             window: self.window,
+            asked_elsewhere: self.asked_elsewhere,
             ranges: pieces(
                 self.mappings
                     .iter()
@@ -206,6 +215,7 @@ mod tests {
             mappings: Mappings::read(process.pid).unwrap(),
             memory: None,
             window: 0,
+            asked_elsewhere: false,
             told: None,
         };
         let mut known = image(7);

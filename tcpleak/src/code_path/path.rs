@@ -9,7 +9,7 @@ use super::{
     own,
     protocol::{NamedPlace, Place},
     reader::{
-        runtimes::ManagedFrame,
+        runtimes::{Managed, ManagedFrame},
         unwind::{End, RawFrame},
     },
     root,
@@ -35,6 +35,8 @@ pub struct Path {
     pub in_ring_call: bool,
     /// Why frames of a language runtime are not shown as what they are, if they are not.
     pub unreadable: Option<String>,
+    /// The path of who asked for it on another stack, when that is known.
+    pub requested_by: Option<Box<Path>>,
     /// How it ended.
     pub end: Ended,
 }
@@ -46,6 +48,8 @@ pub enum Part {
     Native(RawFrame),
     /// What it is called.
     Managed(Vec<ManagedFrame>),
+    /// One of the path that asked for it.
+    RequestedBy(Box<Part>),
 }
 
 impl Path {
@@ -56,12 +60,13 @@ impl Path {
             frames: Vec::new(),
             in_ring_call: false,
             unreadable: None,
+            requested_by: None,
             end,
         }
     }
 
     /// Has frames of language runtimes take the place of those with these numbers.
-    pub fn replace(&mut self, managed: Vec<(u32, Vec<ManagedFrame>)>) {
+    pub fn replace(&mut self, managed: Managed) {
         for (number, frames) in managed {
             if let Some(located) = self.frames.get_mut(number as usize) {
                 located.managed = Some(frames);
@@ -75,8 +80,12 @@ impl Path {
             Some(managed) => Part::Managed(managed.clone()),
             None => Part::Native(frame.raw),
         };
-        let frames: Vec<Part> = self.frames.iter().map(part).collect();
-        Some((self.image?, frames)).filter(|(_, frames)| !frames.is_empty())
+        if self.frames.is_empty() {
+            return None;
+        }
+        let requested_by = self.requested_by.iter().flat_map(|path| &path.frames);
+        let parts = requested_by.map(|frame| Part::RequestedBy(Box::new(part(frame))));
+        Some((self.image?, self.frames.iter().map(part).chain(parts).collect()))
     }
 
     /// The path with names: those of each frame, none when the reader failed on them.
@@ -86,6 +95,7 @@ impl Path {
                 frames: vec![io_uring("io_uring")],
                 incomplete: Some(Incomplete::IoUring),
                 unreadable: None,
+                requested_by: None,
             };
         }
         let failed = named.is_none() && self.image.is_some();
@@ -124,6 +134,7 @@ impl Path {
             frames,
             incomplete,
             unreadable: self.unreadable.clone(),
+            requested_by: None,
         }
     }
 }

@@ -58,8 +58,11 @@ impl Paths {
     pub fn take(&mut self, capture: Capture) -> Learned {
         let fingerprint = capture.fingerprint;
         let in_ring_call = capture.in_ring_call;
+        let of_one = capture.of_one;
         let (mut path, layout) = self.unwind(capture);
         path.in_ring_call = in_ring_call;
+        // A path of several connections tells who asked for the first of them only.
+        path.requested_by = path.requested_by.filter(|_| of_one);
         let first = path
             .identity()
             .map(|identity| *self.firsts.get_or_insert(identity, || fingerprint));
@@ -110,19 +113,28 @@ impl Paths {
                 frames, end, depth, ..
             },
             managed,
+            asked_elsewhere,
+            requested_by,
             unreadable,
         }) = followed
         else {
             return (Path::without_frames(Ended::ReaderFailed), None);
         };
         let needed = (end != End::StackTooDeep).then_some(depth);
-        let layout = self
-            .supply
-            .image(key)
-            .and_then(|known| known.image.learn(needed));
+        let layout = self.supply.image(key).and_then(|known| {
+            if asked_elsewhere {
+                known.image.is_asked_elsewhere();
+            }
+            known.image.learn(needed)
+        });
         let mut path = self.locate(key, frames, Ended::Unwound(end));
         path.replace(managed);
         path.unreadable = unreadable;
+        path.requested_by = requested_by.map(|(unwound, managed)| {
+            let mut path = self.locate(key, unwound.frames, Ended::Unwound(unwound.end));
+            path.replace(managed);
+            Box::new(path)
+        });
         (path, layout)
     }
 
@@ -181,6 +193,7 @@ impl Paths {
             frames,
             in_ring_call: false,
             unreadable: None,
+            requested_by: None,
             end,
         }
     }
@@ -192,7 +205,10 @@ impl Paths {
             }
             _ => None,
         };
-        path.resolved(named)
+        Resolved {
+            requested_by: (path.requested_by.as_ref()).map(|path| self.name(path).frames),
+            ..path.resolved(named)
+        }
     }
 
     /// The names of each frame of a path.

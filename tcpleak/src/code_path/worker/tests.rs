@@ -37,6 +37,7 @@ impl Taker for FakeTaker {
             image: 0,
             code_pages: 0,
             window: 1024,
+            asked_elsewhere: false,
             ranges: Vec::new(),
         };
         Learned {
@@ -66,6 +67,7 @@ fn capture(fingerprint: u64) -> Capture {
         image: 0,
         code_pages: 0,
         in_ring_call: false,
+        of_one: false,
         stack: Stack::IoUring,
     }
 }
@@ -78,6 +80,7 @@ fn named(fingerprint: u64) -> Resolved {
         frames: vec![frame],
         incomplete: None,
         unreadable: None,
+        requested_by: None,
     }
 }
 

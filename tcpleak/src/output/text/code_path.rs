@@ -48,7 +48,31 @@ pub(super) fn write(
     shown: Shown,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
-    let rows = rows(&path.frames, shown);
+    write_frames(&path.frames, shown, page)?;
+    if shown == Shown::Own {
+        return Ok(());
+    }
+    if let Some(reason) = path.incomplete {
+        page.remark(&format!("... {}", why(reason)))?;
+    }
+    if let Some(why) = &path.unreadable {
+        page.remark(&format!("... functions are missing: {}", plain(why)))?;
+    }
+    if is_in_ring_call(path) {
+        page.remark(
+            "... io_uring did this where it was entered: other code may have asked for it",
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes frames, innermost first.
+pub(super) fn write_frames(
+    frames: &[Frame],
+    shown: Shown,
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let rows = rows(frames, shown);
     // Locations are aligned beside names of a common length; the few longer ones stick out.
     let common = page.row_width() * 2 / 5;
     let names = rows.iter().filter_map(|row| match row {
@@ -68,20 +92,6 @@ pub(super) fn write(
                 page.row(&[Span::new(DIM, &text)])?;
             }
         }
-    }
-    if shown == Shown::Own {
-        return Ok(());
-    }
-    if let Some(reason) = path.incomplete {
-        page.remark(&format!("... {}", why(reason)))?;
-    }
-    if let Some(why) = &path.unreadable {
-        page.remark(&format!("... functions are missing: {}", plain(why)))?;
-    }
-    if is_in_ring_call(path) {
-        page.remark(
-            "... io_uring did this where it was entered: other code may have asked for it",
-        )?;
     }
     Ok(())
 }

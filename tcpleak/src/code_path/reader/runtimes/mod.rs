@@ -4,13 +4,14 @@
 //! are called, and, where unwind information does not know, who called them. `docs/runtimes.md`
 //! shows how to add one. Everything that is read from a process may have been made up by it.
 
+mod go;
 mod process;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     memory::Memory,
-    unwind::{AddressSpace, Guide, RawFrame, Registers, Stack},
+    unwind::{AddressSpace, Guide, RawFrame, Registers, Stack, Unwound},
 };
 pub use process::{Object, Process};
 
@@ -19,6 +20,26 @@ pub trait Runtime {
     /// Looks at one frame while a stack is followed from the innermost outwards; none when the
     /// frame's code is not the runtime's.
     fn look(&mut self, at: &mut At<'_, '_>) -> Option<Found>;
+
+    /// Whether the stack that was just followed is one of those that open connections for others: who
+    /// asks is on another stack, and may be somebody else the next time.
+    fn is_asked_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// The stack of who asked for what the stack that was just followed does, when it is on another
+    /// one and beyond doubt.
+    fn asked_by(&mut self, _memory: &Memory<'_>) -> Option<Asked> {
+        None
+    }
+}
+
+/// A stack that waits for what another one does.
+pub struct Asked {
+    /// The registers there.
+    pub registers: Registers,
+    /// The stack, from [`BELOW_STACK`](tcpleak_ebpf::BELOW_STACK) bytes below the stack pointer on.
+    pub stack: Vec<u8>,
 }
 
 /// A frame that is looked at.
@@ -71,7 +92,7 @@ pub enum Detected {
 }
 
 /// The runtimes, each by the function that looks for it.
-const RUNTIMES: [fn(&Process<'_>) -> Detected; 0] = [];
+const RUNTIMES: [fn(&Process<'_>) -> Detected; 1] = [go::detect];
 
 /// The runtimes of one process.
 #[derive(Default)]
@@ -102,17 +123,36 @@ impl Runtimes {
         stack: &[u8],
         memory: &Memory<'_>,
     ) -> Followed {
+        let (unwound, managed) = self.walk(space, registers, stack, memory);
+        let mut runtimes = self.found.iter();
+        let asked_elsewhere = runtimes.any(|runtime| runtime.is_asked_elsewhere());
+        let mut runtimes = self.found.iter_mut();
+        let asked = runtimes.find_map(|runtime| runtime.asked_by(memory));
+        let requested_by =
+            asked.map(|asked| self.walk(space, asked.registers, &asked.stack, memory));
+        Followed {
+            unwound,
+            managed,
+            asked_elsewhere,
+            requested_by,
+            unreadable: self.unreadable.first().cloned(),
+        }
+    }
+
+    fn walk(
+        &mut self,
+        space: &mut AddressSpace,
+        registers: Registers,
+        stack: &[u8],
+        memory: &Memory<'_>,
+    ) -> (Unwound, Managed) {
         let mut walk = Walk {
             runtimes: &mut self.found,
             memory,
             managed: Vec::new(),
         };
         let unwound = space.unwind(registers, stack, &mut walk);
-        Followed {
-            managed: walk.managed,
-            unreadable: self.unreadable.first().cloned(),
-            unwound,
-        }
+        (unwound, walk.managed)
     }
 }
 
@@ -120,7 +160,7 @@ impl Runtimes {
 struct Walk<'a> {
     runtimes: &'a mut [Box<dyn Runtime>],
     memory: &'a Memory<'a>,
-    managed: Vec<(u32, Vec<ManagedFrame>)>,
+    managed: Managed,
 }
 
 impl Guide for Walk<'_> {
@@ -145,13 +185,20 @@ impl Guide for Walk<'_> {
     }
 }
 
+/// What to show in place of the frames with these numbers, which ascend.
+pub type Managed = Vec<(u32, Vec<ManagedFrame>)>;
+
 /// A stack that was followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Followed {
     /// Its frames by address.
-    pub unwound: super::unwind::Unwound,
-    /// What to show in place of those with these numbers, which ascend.
-    pub managed: Vec<(u32, Vec<ManagedFrame>)>,
+    pub unwound: Unwound,
+    /// What to show in place of some.
+    pub managed: Managed,
+    /// Whether it opens connections for others, who are on stacks of their own.
+    pub asked_elsewhere: bool,
+    /// The stack of who asked, when that is known.
+    pub requested_by: Option<(Unwound, Managed)>,
     /// Why the frames of a runtime could not be read, when they could not.
     pub unreadable: Option<String>,
 }

@@ -5,6 +5,7 @@
 //! shows how to add one. Everything that is read from a process may have been made up by it.
 
 mod go;
+mod node;
 mod process;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub struct Asked {
 pub struct At<'a, 'stack> {
     /// Where its code goes on.
     pub frame: RawFrame,
+    /// Whether unwind information describes that code. It does not where a runtime made it.
+    pub described: bool,
     /// The registers there.
     pub registers: Registers,
     /// The copied part of the stack.
@@ -92,7 +95,7 @@ pub enum Detected {
 }
 
 /// The runtimes, each by the function that looks for it.
-const RUNTIMES: [fn(&Process<'_>) -> Detected; 1] = [go::detect];
+const RUNTIMES: [fn(&Process<'_>) -> Detected; 2] = [go::detect, node::detect];
 
 /// The runtimes of one process.
 #[derive(Default)]
@@ -168,11 +171,13 @@ impl Guide for Walk<'_> {
         &mut self,
         number: usize,
         frame: RawFrame,
+        described: bool,
         registers: &Registers,
         stack: &mut Stack<'_>,
     ) -> Option<Registers> {
         let mut at = At {
             frame,
+            described,
             registers: *registers,
             stack,
             memory: self.memory,

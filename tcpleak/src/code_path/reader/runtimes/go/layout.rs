@@ -13,6 +13,10 @@ pub struct Layout {
     pub frame_pointer: u64,
     /// Whether it has served a request before, in a connection.
     pub reused: u64,
+    /// Where `dialConn` keeps the text of the address, above its frame: it comes behind the transport,
+    /// the context (2 words), the proxy and the scheme (2 words), and since Go 1.26 behind two words that
+    /// do not go into registers any more.
+    pub dialled: u64,
 }
 
 /// As the debug information of programs by these versions has it, on 64-bit machines.
@@ -22,24 +26,28 @@ const LAYOUTS: [Layout; 4] = [
         status: 144,
         frame_pointer: 104,
         reused: 265,
+        dialled: 48,
     },
     Layout {
         versions: (23, 24),
         status: 152,
         frame_pointer: 104,
         reused: 265,
+        dialled: 48,
     },
     Layout {
         versions: (25, 25),
         status: 144,
         frame_pointer: 96,
         reused: 265,
+        dialled: 48,
     },
     Layout {
         versions: (26, 27),
         status: 144,
         frame_pointer: 96,
         reused: 272,
+        dialled: 64,
     },
 ];
 

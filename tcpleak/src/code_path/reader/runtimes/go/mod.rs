@@ -25,9 +25,6 @@ const WANTS_ANSWER: &str = "net/http.(*persistConn).roundTrip";
 /// All goroutines, and how many they are.
 const GOROUTINES: [&str; 2] = ["runtime.allgptr", "runtime.allglen"];
 
-/// Where `dialConn` keeps the text of the address, above its frame: it comes behind the transport, the
-/// context (2 words), the proxy and the scheme (2 words).
-const DIALLED: u64 = 48;
 /// Bytes of the text of an address.
 const ADDRESS_BYTES: Range<u64> = 3..300;
 
@@ -93,7 +90,8 @@ impl Runtime for Go {
         }
         if self.dials {
             let mut word = |offset| at.stack.copied_word(at.registers.sp.checked_add(offset)?);
-            let text = word(DIALLED).zip(word(DIALLED + 8));
+            let dialled = self.layout.dialled;
+            let text = word(dialled).zip(word(dialled + 8));
             self.dialled = text.map(|(start, length)| Text { start, length });
         }
         self.dials = is_in(&self.places.dials, at.frame);

@@ -23,6 +23,9 @@ const MOST_OWN: usize = 6;
 /// Most modules that are named where frames are folded.
 const MOST_NAMES: usize = 3;
 
+/// Runtime of the functions of Node.js.
+const JAVASCRIPT: &str = "javascript";
+
 /// How much of a code path is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
@@ -57,6 +60,9 @@ pub(super) fn write(
     }
     if let Some(why) = &path.unreadable {
         page.remark(&format!("... functions are missing: {}", plain(why)))?;
+    }
+    if is_from_event_loop(path) {
+        page.remark("... called from the event loop: who asked for it is not on the stack")?;
     }
     if is_in_ring_call(path) {
         page.remark(
@@ -94,6 +100,13 @@ pub(super) fn write_frames(
         }
     }
     Ok(())
+}
+
+/// Whether JavaScript did it, but no function of the program: the runtime has put it off, as it does
+/// when a name is looked up or a promise is awaited, and who asked has returned.
+fn is_from_event_loop(path: &CodePath) -> bool {
+    let frames = &path.frames;
+    frames.iter().any(|frame| frame.runtime == JAVASCRIPT) && !frames.iter().any(|frame| frame.own)
 }
 
 /// Whether io_uring did it while the thread asked for work, or waited for any.

@@ -85,7 +85,10 @@ impl Path {
         }
         let requested_by = self.requested_by.iter().flat_map(|path| &path.frames);
         let parts = requested_by.map(|frame| Part::RequestedBy(Box::new(part(frame))));
-        Some((self.image?, self.frames.iter().map(part).chain(parts).collect()))
+        Some((
+            self.image?,
+            self.frames.iter().map(part).chain(parts).collect(),
+        ))
     }
 
     /// The path with names: those of each frame, none when the reader failed on them.

@@ -87,13 +87,10 @@ fn most_frequent(
             by_code.entry(path).or_default().add(users);
         }
     }
-    let most = by_code
-        .into_iter()
-        .rev()
-        .max_by_key(|(path, users)| {
-            let own = !own_functions(&path.frames, path.incomplete).is_empty();
-            (own, users.number)
-        });
+    let most = by_code.into_iter().rev().max_by_key(|(path, users)| {
+        let own = !own_functions(&path.frames, path.incomplete).is_empty();
+        (own, users.number)
+    });
     match most {
         Some((path, users)) => (Some(path.of_kind(kind)), users.since),
         None => (None, 0),

@@ -28,7 +28,8 @@ fn serve(server: Server, pause: Duration) -> Asked {
     let asked = Asked::default();
     let notes = Arc::clone(&asked);
     server.serve(move |mut connection: TcpStream| {
-        let (Ok(client), Some(path)) = (connection.peer_addr(), path_of_request(&connection)) else {
+        let (Ok(client), Some(path)) = (connection.peer_addr(), path_of_request(&connection))
+        else {
             return;
         };
         let mut notes = notes.lock().expect("no other thread panics");
@@ -76,7 +77,11 @@ fn assert_is_true(group: &Value, asked: &Asked) {
         let connections = group["connections"].as_array();
         for connection in connections.expect("a group has connections") {
             let local = connection["local"].as_str().expect("an address is a text");
-            assert_eq!(asked.get(local).map(String::as_str), Some(*expected), "{group:#}");
+            assert_eq!(
+                asked.get(local).map(String::as_str),
+                Some(*expected),
+                "{group:#}"
+            );
         }
     }
 }
@@ -94,7 +99,10 @@ fn functions_that_leak_responses_of_one_go_client_are_named_each() {
             group["leak"] == true && group["connections"].is_array() && title(group) == function
         });
         // Who dials is a goroutine of the library.
-        let dials = ["net.(*Dialer).DialContext", "net/http.(*Transport).dialConn"];
+        let dials = [
+            "net.(*Dialer).DialContext",
+            "net/http.(*Transport).dialConn",
+        ];
         assert_passes_in_order(&leak["origin"], &dials);
         assert!(!functions(&leak["origin"]).contains(&function), "{leak:#}");
         let frames = requested_by(&leak);

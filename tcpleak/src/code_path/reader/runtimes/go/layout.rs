@@ -66,7 +66,11 @@ pub fn of(file: &[u8]) -> Option<&'static Layout> {
     }
     let file: ElfFile64<'_> = ElfFile64::parse(file).ok()?;
     let information = file.section_by_name(".go.buildinfo")?.data().ok()?;
-    let minor = minor_version(information)?;
+    known(minor_version(information)?)
+}
+
+/// The layout of programs by Go 1.`minor`.
+pub fn known(minor: u32) -> Option<&'static Layout> {
     LAYOUTS
         .iter()
         .find(|layout| (layout.versions.0..=layout.versions.1).contains(&minor))

@@ -129,3 +129,5 @@ fn is_address(text: Text, memory: &Memory<'_>) -> bool {
             })
 }
 
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,9 @@ impl<'a> Function<'a> {
 
     /// The file that it is from; none for what is built in.
     pub fn file(&self) -> Option<String> {
-        let name = self.heap.member(self.script()?, self.heap.layout.script_name)?;
+        let name = self
+            .heap
+            .member(self.script()?, self.heap.layout.script_name)?;
         self.heap.text(name, PATH)
     }
 
@@ -69,7 +71,9 @@ impl<'a> Function<'a> {
         let position = bytecode
             .and_then(|(array, place)| self.position(array, place))
             .or_else(|| self.scope()?.start)?;
-        let source = self.heap.member(self.script()?, self.heap.layout.script_source)?;
+        let source = self
+            .heap
+            .member(self.script()?, self.heap.layout.script_source)?;
         if position > TEXT_BYTES || position > self.heap.length(source)? {
             return None;
         }

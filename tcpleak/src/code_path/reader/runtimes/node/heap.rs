@@ -31,7 +31,7 @@ struct Part {
 impl Object {
     /// The object that a word points to; none for a number or anything else.
     pub fn of(word: u64) -> Option<Self> {
-        (word & TAG_MASK == TAG).then_some(Self(word - TAG))
+        (word & TAG_MASK == TAG).then(|| Self(word & !TAG_MASK))
     }
 
     /// Where a member lies.
@@ -53,7 +53,8 @@ impl Heap<'_> {
 
     /// The number in a word; none when it holds none.
     pub fn number_in(&self, word: u64) -> Option<i64> {
-        (word & TAG == 0).then_some(word as i64 >> (self.layout.smi_shift + 1).min(63))
+        (word & TAG == 0)
+            .then_some((word as i64) >> self.layout.smi_shift.saturating_add(1).min(63))
     }
 
     /// A member that is a number.
@@ -167,8 +168,13 @@ impl Heap<'_> {
             true => (self.layout.one_byte_characters, 1),
             false => (self.layout.two_byte_characters, 2),
         };
-        let start = part.text.at(first)?.checked_add((part.from * size) as u64)?;
-        let bytes = self.memory.bytes(start, part.length * size, super::TEXT_BYTES)?;
+        let start = part
+            .text
+            .at(first)?
+            .checked_add((part.from * size) as u64)?;
+        let bytes = self
+            .memory
+            .bytes(start, part.length * size, super::TEXT_BYTES)?;
         Some(match one_byte {
             true => bytes.iter().map(|byte| char::from(*byte)).collect(),
             false => {

@@ -11,17 +11,18 @@ const SYMBOLS: usize = 1_000_000;
 
 /// Offsets and numbers of one V8, each by the variable of that name. Those of members count from the
 /// beginning of an object, those of frames from the frame pointer.
-#[allow(missing_docs, reason = "each is named after the variable that it is read from")]
+#[allow(
+    missing_docs,
+    reason = "each is named after the variable that it is read from"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     pub map_instance_type: u64,
     pub function_shared: u64,
     pub shared_name_or_scope: u64,
-    pub shared_data: u64,
     pub shared_script: u64,
     pub script_name: u64,
     pub script_source: u64,
-    pub inferred_name: u64,
     pub string_length: u64,
     pub one_byte_characters: u64,
     pub two_byte_characters: u64,
@@ -47,7 +48,6 @@ pub struct Layout {
     pub string_representation_mask: u16,
     pub string_encoding_mask: u16,
     pub cons_tag: u16,
-    pub external_tag: u16,
     pub sliced_tag: u16,
     pub thin_tag: u16,
     pub smi_shift: u32,
@@ -65,15 +65,13 @@ macro_rules! members {
     };
 }
 
-const MEMBERS: [(&str, Setter); 37] = members![
+const MEMBERS: [(&str, Setter); 34] = members![
     "class_Map__instance_type__uint16_t" => map_instance_type,
     "class_JSFunction__shared__SharedFunctionInfo" => function_shared,
     "class_SharedFunctionInfo__name_or_scope_info__Object" => shared_name_or_scope,
-    "class_SharedFunctionInfo__function_data__Object" => shared_data,
     "class_SharedFunctionInfo__script_or_debug_info__HeapObject" => shared_script,
     "class_Script__name__Object" => script_name,
     "class_Script__source__Object" => script_source,
-    "class_UncompiledData__inferred_name__String" => inferred_name,
     "class_String__length__int32_t" => string_length,
     "class_SeqOneByteString__chars__char" => one_byte_characters,
     "class_SeqTwoByteString__chars__char" => two_byte_characters,
@@ -99,7 +97,6 @@ const MEMBERS: [(&str, Setter); 37] = members![
     "StringRepresentationMask" => string_representation_mask,
     "StringEncodingMask" => string_encoding_mask,
     "ConsStringTag" => cons_tag,
-    "ExternalStringTag" => external_tag,
     "SlicedStringTag" => sliced_tag,
     "ThinStringTag" => thin_tag,
     "SmiShiftSize" => smi_shift,
@@ -116,7 +113,10 @@ impl Layout {
         let mut found = [false; MEMBERS.len()];
         let mut any = false;
         for symbol in file.dynamic_symbols().take(SYMBOLS) {
-            let name = symbol.name_bytes().ok().and_then(|name| name.strip_prefix(PREFIX));
+            let name = symbol
+                .name_bytes()
+                .ok()
+                .and_then(|name| name.strip_prefix(PREFIX));
             let Some(name) = name.filter(|_| !symbol.is_undefined()) else {
                 continue;
             };

@@ -39,7 +39,9 @@ pub fn detect(process: &Process<'_>) -> Detected {
     match objects.find_map(|object| Layout::of(&object, read)) {
         None => Detected::No,
         Some(Ok(layout)) => Detected::Yes(Box::new(Node { layout })),
-        Some(Err(missing)) => Detected::Unreadable(format!("javascript: V8 does not say {missing}")),
+        Some(Err(missing)) => {
+            Detected::Unreadable(format!("javascript: V8 does not say {missing}"))
+        }
     }
 }
 
@@ -56,7 +58,8 @@ impl Runtime for Node {
             return Some(Found::default());
         }
         let closure = word(self.layout.frame_function)?;
-        let bytecode = word(self.layout.frame_bytecode).zip(word(self.layout.frame_bytecode_offset));
+        let bytecode =
+            word(self.layout.frame_bytecode).zip(word(self.layout.frame_bytecode_offset));
         let heap = Heap {
             layout: &self.layout,
             memory: at.memory,
@@ -78,3 +81,6 @@ impl Runtime for Node {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

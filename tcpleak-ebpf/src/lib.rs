@@ -250,7 +250,9 @@ pub struct PathHeader {
     pub length: u32,
     /// One when io_uring did it while the thread was in io_uring_enter(): there it asks for work, and
     /// waits for what was asked for before.
-    pub in_ring_call: u32,
+    pub in_ring_call: u16,
+    /// One when it is the path of this connection alone, whatever its stack has in common with others.
+    pub of_one: u16,
     /// How many [`Link`]s follow the payload.
     pub links: u32,
     /// Sum of the links; zero when it is not known how to follow the thread's chain, if it has one.
@@ -349,8 +351,9 @@ pub struct ProcessCode {
     pub code_pages: u64,
     /// Bytes of the stack that tell its paths apart.
     pub window: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// One when who asks for a connection is not on the stack that opens it, so that equal stacks do not
+    /// make equal paths: each connection has one of its own.
+    pub asked_elsewhere: u32,
     /// Ranges that hold all of its code; unused ones are empty.
     pub ranges: [CodeRange; CODE_RANGES],
 }

@@ -4,7 +4,11 @@
 //! takes no unwinding, and errs on the safe side: old addresses in unused parts of the stack can make
 //! one path look like two, but never two like one. User space makes them one again.
 
-use aya_ebpf::{EbpfContext, bindings::BPF_F_USER_STACK, helpers::bpf_get_stack};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_F_USER_STACK,
+    helpers::{bpf_get_stack, bpf_probe_read_user},
+};
 use tcpleak_ebpf::{
     BELOW_STACK, CODE_RANGES, CapturedPath, CodeRange, Counter, MAX_FRAMES, PathHeader,
     STACK_BYTES, Task, path_kind,
@@ -68,7 +72,7 @@ impl Stacks for Copied {
         }
         chain::follow(slot as u32, &mut path.header, chain::run);
         if registers::read(saved, &mut path.header) {
-            of_stack(scratch, slot, run)
+            of_stack(scratch, saved, slot, run)
         } else {
             of_frame_pointers(context, path, slot)
         }
@@ -107,7 +111,7 @@ impl Stacks for Walked {
             return of_io_uring(path, slot);
         }
         chain::follow(slot as u32, &mut path.header, chain::run_by_calls);
-        of_stack(scratch, slot, run_by_calls)
+        of_stack(scratch, saved, slot, run_by_calls)
     }
 }
 
@@ -158,6 +162,7 @@ pub fn capture<S: Stacks>(
     path.header.in_ring_call = 0;
     path.header.links = 0;
     path.header.chain = 0;
+    path.header.of_one = 0;
     current_image(&mut path.header);
     let fingerprint = if !current_has_user_stack() {
         of_io_uring(path, slot)
@@ -184,9 +189,9 @@ fn of_io_uring(path: &mut CapturedPath, slot: Capture) -> u64 {
 /// Copies as much of the stack as tells the paths of this process apart, and all of it for a path
 /// that is new.
 #[inline(always)]
-fn of_stack(scratch: *mut PathScratch, slot: Capture, run: impl Fn(u32)) -> u64 {
+fn of_stack(scratch: *mut PathScratch, saved: Address, slot: Capture, run: impl Fn(u32)) -> u64 {
     // SAFETY: as in `capture`. The walk borrows the slot by itself, after this.
-    prepare(unsafe { &mut *scratch });
+    prepare(unsafe { &mut *scratch }, saved, slot);
     run(slot as u32);
     // SAFETY: the walk is over.
     let PathScratch { walk, path } = unsafe { &mut *scratch };
@@ -211,7 +216,7 @@ fn of_stack(scratch: *mut PathScratch, slot: Capture, run: impl Fn(u32)) -> u64 
 
 /// Sets the walk at its begin.
 #[inline(always)]
-fn prepare(scratch: &mut PathScratch) {
+fn prepare(scratch: &mut PathScratch, saved: Address, slot: Capture) {
     let PathScratch { walk, path } = scratch;
     path.header.kind = path_kind::STACK;
     *walk = Walk {
@@ -230,8 +235,31 @@ fn prepare(scratch: &mut PathScratch) {
         {
             walk.ranges = code.ranges;
             walk.bytes = code.window;
+            path.header.of_one = u16::from(code.asked_elsewhere != 0);
         }
-        _ => take_for_code(&mut walk.ranges, path.header.sp),
+        _ => {
+            take_for_code(&mut walk.ranges, path.header.sp);
+            path.header.of_one = u16::from(is_goroutine(saved, path.header.sp));
+        }
+    }
+    // Only who opens a connection may do so for somebody else.
+    match slot {
+        Capture::State if path.header.of_one != 0 => {
+            walk.fingerprint = mix(walk.fingerprint, now());
+        }
+        _ => path.header.of_one = 0,
+    }
+}
+
+/// Whether the running code is a goroutine on its own stack. Go begins its description of one with the
+/// bounds of that stack.
+#[inline(always)]
+fn is_goroutine(saved: Address, sp: u64) -> bool {
+    let goroutine = registers::goroutine(saved) as *const [u64; 2];
+    // SAFETY: the helper checks the address, which is one of user space.
+    match unsafe { bpf_probe_read_user(goroutine) } {
+        Ok([low, high]) => low != 0 && low <= sp && sp < high,
+        Err(_) => false,
     }
 }
 

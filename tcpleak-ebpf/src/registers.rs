@@ -23,6 +23,7 @@ mod place {
     pub const USER_MASK: u64 = u64::MAX;
     pub const USER_64_BIT: u64 = 0x33;
     pub const CALL: u32 = 120;
+    pub const GOROUTINE: u32 = 8;
     pub const FIRST_ARGUMENT: u32 = ARGUMENTS[0];
 }
 #[cfg(bpf_target_arch = "aarch64")]
@@ -39,6 +40,7 @@ mod place {
     pub const USER_MASK: u64 = 0x1f;
     pub const USER_64_BIT: u64 = 0;
     pub const CALL: u32 = 280;
+    pub const GOROUTINE: u32 = 28 * 8;
     /// The register itself holds what the call returns.
     pub const FIRST_ARGUMENT: u32 = 272;
 }
@@ -55,6 +57,12 @@ pub fn saved() -> Address {
 #[inline(always)]
 pub fn system_call(saved: Address) -> (i32, u32) {
     (saved.read(place::CALL), saved.read(place::FIRST_ARGUMENT))
+}
+
+/// What the register holds in which Go keeps its goroutine.
+#[inline(always)]
+pub fn goroutine(saved: Address) -> u64 {
+    saved.read(place::GOROUTINE)
 }
 
 /// Reads the user registers of the running thread. False for 32-bit programs.

@@ -34,9 +34,20 @@ pub fn own_functions(frames: &[Frame], incomplete: Option<Incomplete>) -> Vec<Co
     names
 }
 
+/// The functions of the program itself on a code path or, when it has none, on that of who asked for
+/// the connection.
+pub fn own_functions_of(path: &CodePath) -> Vec<Cow<'_, str>> {
+    let own = own_functions(&path.frames, path.incomplete);
+    match &path.requested_by {
+        Some(asked) if own.is_empty() => own_functions(asked, None),
+        _ => own,
+    }
+}
+
 /// The function to look at first.
 ///
-/// Of a connection that was opened that is the innermost of the program's functions that opened it.
+/// Of a connection that was opened that is the innermost of the program's functions that opened it, or
+/// else of those that asked for it.
 /// Who accepted one is rarely to blame: there it is one that used it last and had no part in the
 /// accept(), namely the one that the fewest groups share (`sharing` counts them), and of several the
 /// innermost. So a handler is named, and not the function that all of them read with. A function
@@ -79,10 +90,14 @@ pub fn title(
 /// A frame that may be the title, and the path it is on.
 type Candidate<'a> = (&'a Frame, TitlePath);
 
-/// Frames of a path that have a name and are the program's, innermost first.
+/// Frames of a path that have a name and are the program's, innermost first, and then those of who
+/// asked for the connection.
 fn candidates(path: Option<&CodePath>, which: TitlePath) -> impl Iterator<Item = Candidate<'_>> {
     path.into_iter()
-        .flat_map(|path| program(&path.frames, path.incomplete))
+        .flat_map(|path| {
+            let asked = path.requested_by.as_deref().unwrap_or_default();
+            program(&path.frames, path.incomplete).chain(program(asked, None))
+        })
         .filter(|frame| name(frame).is_some())
         .map(move |frame| (frame, which))
 }
@@ -156,6 +171,26 @@ mod tests {
         assert_eq!(
             named(Some(foreign), Some(used(Some(read), None))),
             Some(("read_answer".into(), TitlePath::LastRead))
+        );
+    }
+
+    #[test]
+    fn who_asked_for_a_connection_is_named_when_a_library_opened_it() {
+        let mut origin = path(PathKind::Connect, &["recv"]);
+        let asked = path(PathKind::Connect, &["recv", "fetch", "main"]).frames;
+        origin.requested_by = Some(asked);
+        assert_eq!(own_functions_of(&origin), ["fetch", "main"]);
+        let write = path(PathKind::Write, &["recv", "write_loop"]);
+        assert_eq!(
+            named(Some(origin.clone()), Some(used(None, Some(write)))),
+            Some(("fetch".into(), TitlePath::Origin))
+        );
+        let dialler = path(PathKind::Connect, &["recv", "dial_through_proxy"]);
+        origin.frames = dialler.frames;
+        assert_eq!(own_functions_of(&origin), ["dial_through_proxy"]);
+        assert_eq!(
+            named(Some(origin), None),
+            Some(("dial_through_proxy".into(), TitlePath::Origin))
         );
     }
 

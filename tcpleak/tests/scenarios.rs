@@ -628,11 +628,13 @@ fn resolved(captured: &BTreeMap<String, Captured>, fingerprint: u64) -> Resolved
             frames: path.frames.iter().map(|text| frame(text)).collect(),
             incomplete: path.incomplete,
             unreadable: None,
+            requested_by: None,
         },
         None => Resolved {
             frames: vec![frame(&format!("path {fingerprint}"))],
             incomplete: None,
             unreadable: None,
+            requested_by: None,
         },
     }
 }

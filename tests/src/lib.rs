@@ -85,6 +85,7 @@ pub const BUILDS: &[Build] = &[
     of(Language::Go, "forgets", &["-ldflags=-s -w"]),
     of(Language::Java, "Crawler", WITH_HTTP_CLIENT),
     of(Language::Java, "Forgets", &[]),
+    of(Language::Go, "requests", &[]),
 ];
 
 /// For a program that uses commons-httpclient, as in Debian's libcommons-httpclient-java.

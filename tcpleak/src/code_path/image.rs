@@ -40,6 +40,7 @@ pub struct Image {
     /// Its memory, as long as it lasts; none when it may not be read.
     pub memory: Option<File>,
     window: u32,
+    asked_elsewhere: bool,
     told: Option<CodeLayout>,
     told_plan: Option<Plan>,
 }
@@ -64,6 +65,7 @@ impl Image {
             mappings,
             memory,
             window: 0,
+            asked_elsewhere: false,
             told: None,
             told_plan: None,
         })
@@ -95,6 +97,7 @@ impl Image {
     pub fn renew(&mut self, seen: Self) {
         *self = Self {
             window: self.window,
+            asked_elsewhere: self.asked_elsewhere,
             told: self.told.take(),
             told_plan: self.told_plan,
             ..seen
@@ -113,6 +116,11 @@ impl Image {
         })
     }
 
+    /// Takes note that who asks for a connection may be on another stack than the one that opens it.
+    pub fn is_asked_elsewhere(&mut self) {
+        self.asked_elsewhere = true;
+    }
+
     /// Takes note of how deep a stack was unwound; none when the copy was not deep enough. Returns
     /// what the kernel needs to know when that has changed.
     pub fn learn(&mut self, depth: Option<u32>) -> Option<CodeLayout> {
@@ -128,6 +136,7 @@ impl Image {
             image: self.start_stack,
             code_pages: self.code_pages,
             window: self.window,
+            asked_elsewhere: self.asked_elsewhere,
             ranges: pieces(
                 self.mappings
                     .iter()
@@ -231,6 +240,7 @@ mod tests {
             mappings: Mappings::read(process.pid).unwrap(),
             memory: None,
             window: 0,
+            asked_elsewhere: false,
             told: None,
             told_plan: None,
         };

@@ -56,6 +56,8 @@ pub struct Capture {
     pub code_pages: u64,
     /// Whether io_uring did it while the thread was in io_uring_enter().
     pub in_ring_call: bool,
+    /// Whether it is the path of one connection alone, so that it tells who asked for that one.
+    pub of_one: bool,
     /// What was captured.
     pub stack: Stack,
     /// The frames that an interpreter keeps in memory.
@@ -91,6 +93,8 @@ pub struct CodeLayout {
     pub code_pages: u64,
     /// Bytes of the stack that tell its paths apart.
     pub window: u32,
+    /// Whether who asks for a connection may be on another stack than the one that opens it.
+    pub asked_elsewhere: bool,
     /// Ranges of addresses that hold all of its code, a few at most.
     pub ranges: Vec<Range<u64>>,
 }
@@ -127,6 +131,8 @@ pub struct Resolved {
     pub incomplete: Option<Incomplete>,
     /// Why frames of a language runtime are not shown as what they are, if they are not.
     pub unreadable: Option<String>,
+    /// The frames of who asked for it on another stack, innermost first, when they are known.
+    pub requested_by: Option<Vec<Frame>>,
 }
 
 impl Resolved {
@@ -134,6 +140,7 @@ impl Resolved {
     pub fn of_kind(&self, kind: PathKind) -> CodePath {
         CodePath {
             unreadable: self.unreadable.clone(),
+            requested_by: self.requested_by.clone(),
             ..CodePath::new(kind, self.frames.clone(), self.incomplete)
         }
     }

@@ -9,7 +9,7 @@ use super::{
     own,
     protocol::{NamedPlace, Place},
     reader::{
-        runtimes::ManagedFrame,
+        runtimes::{Managed, ManagedFrame},
         unwind::{End, RawFrame},
     },
     root,
@@ -37,6 +37,8 @@ pub struct Path {
     pub in_ring_call: bool,
     /// Why frames of a language runtime are not shown as what they are, if they are not.
     pub unreadable: Option<String>,
+    /// The path of who asked for it on another stack, when that is known.
+    pub requested_by: Option<Box<Path>>,
     /// How it ended.
     pub end: Ended,
 }
@@ -49,6 +51,8 @@ pub enum Part {
     Native(RawFrame),
     /// What it is called.
     Managed(ManagedFrame),
+    /// One of the path that asked for it.
+    RequestedBy(Box<Part>),
 }
 
 impl Part {
@@ -70,12 +74,13 @@ impl Path {
             behind: Vec::new(),
             in_ring_call: false,
             unreadable: None,
+            requested_by: None,
             end,
         }
     }
 
     /// Has frames of language runtimes take the place of those with these numbers.
-    pub fn replace(&mut self, managed: Vec<(u32, Vec<ManagedFrame>)>) {
+    pub fn replace(&mut self, managed: Managed) {
         for (number, frames) in managed {
             if let Some(located) = self.frames.get_mut(number as usize) {
                 located.managed = Some(frames);
@@ -85,15 +90,27 @@ impl Path {
 
     /// What makes it the same path as another one; none when too little is known of it.
     pub fn identity(&self) -> Option<(ImageKey, Vec<Part>)> {
-        let mut frames = Vec::new();
+        if self.frames.is_empty() {
+            return None;
+        }
+        let mut parts = self.parts();
+        if let Some(path) = &self.requested_by {
+            let asked = path.parts().into_iter();
+            parts.extend(asked.map(|part| Part::RequestedBy(Box::new(part))));
+        }
+        Some((self.image?, parts))
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = Vec::new();
         for frame in &self.frames {
             match &frame.managed {
-                Some(managed) => frames.extend(managed.iter().map(Part::of_managed)),
-                None => frames.push(Part::Native(frame.raw)),
+                Some(managed) => parts.extend(managed.iter().map(Part::of_managed)),
+                None => parts.push(Part::Native(frame.raw)),
             }
         }
-        frames.extend(self.behind.iter().map(Part::of_managed));
-        Some((self.image?, frames)).filter(|(_, frames)| !frames.is_empty())
+        parts.extend(self.behind.iter().map(Part::of_managed));
+        parts
     }
 
     /// The path with names: those of each frame, none when the reader failed on them.
@@ -103,6 +120,7 @@ impl Path {
                 frames: vec![io_uring("io_uring")],
                 incomplete: Some(Incomplete::IoUring),
                 unreadable: None,
+                requested_by: None,
             };
         }
         let failed = named.is_none() && self.image.is_some();
@@ -142,6 +160,7 @@ impl Path {
             frames,
             incomplete,
             unreadable: self.unreadable.clone(),
+            requested_by: None,
         }
     }
 }

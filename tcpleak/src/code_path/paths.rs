@@ -65,8 +65,11 @@ impl Paths {
         }
         let fingerprint = capture.fingerprint;
         let in_ring_call = capture.in_ring_call;
+        let of_one = capture.of_one;
         let (mut path, layout, plan) = self.unwind(capture);
         path.in_ring_call = in_ring_call;
+        // A path of several connections tells who asked for the first of them only.
+        path.requested_by = path.requested_by.filter(|_| of_one);
         let first = path
             .identity()
             .map(|identity| *self.firsts.get_or_insert(identity, || fingerprint));
@@ -159,17 +162,26 @@ impl Paths {
             },
             managed,
             chained,
+            asked_elsewhere,
+            requested_by,
         }) = followed
         else {
             return (Path::without_frames(Ended::ReaderFailed), None, None);
         };
         let needed = (end != End::StackTooDeep).then_some(depth);
-        let layout = self
-            .supply
-            .image(key)
-            .and_then(|known| known.image.learn(needed));
+        let layout = self.supply.image(key).and_then(|known| {
+            if asked_elsewhere {
+                known.image.is_asked_elsewhere();
+            }
+            known.image.learn(needed)
+        });
         let mut path = self.locate(key, frames, Ended::Unwound(end));
         path.replace(managed);
+        path.requested_by = requested_by.map(|(unwound, managed)| {
+            let mut path = self.locate(key, unwound.frames, Ended::Unwound(unwound.end));
+            path.replace(managed);
+            Box::new(path)
+        });
         let plan = self.add_chain(&mut path, chained, chain.known);
         (path, layout, plan)
     }
@@ -245,6 +257,7 @@ impl Paths {
             behind: Vec::new(),
             in_ring_call: false,
             unreadable: None,
+            requested_by: None,
             end,
         }
     }
@@ -256,7 +269,10 @@ impl Paths {
             }
             _ => None,
         };
-        path.resolved(named)
+        Resolved {
+            requested_by: (path.requested_by.as_ref()).map(|path| self.name(path).frames),
+            ..path.resolved(named)
+        }
     }
 
     /// The names of each frame of a path.

@@ -394,6 +394,7 @@ fn lost() -> Resolved {
         frames: Vec::new(),
         incomplete: Some(Incomplete::ReaderFailed),
         unreadable: None,
+        requested_by: None,
     }
 }
 

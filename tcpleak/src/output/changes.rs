@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     report::{Frame, Group, Qualifier, Report, Verdict},
-    title::own_functions,
+    title::own_functions_of,
 };
 
 /// One difference.
@@ -137,10 +137,7 @@ fn last_use(group: &Group) -> [Vec<Cow<'_, str>>; 2] {
         last_use.and_then(|last| last.read.as_ref()),
         last_use.and_then(|last| last.write.as_ref()),
     ];
-    paths.map(|path| {
-        path.map(|path| own_functions(&path.frames, path.incomplete))
-            .unwrap_or_default()
-    })
+    paths.map(|path| path.map(own_functions_of).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub fn capture(bytes: &[u8]) -> Option<Capture> {
         image: header.image,
         code_pages: header.code_pages,
         in_ring_call: header.in_ring_call != 0,
+        of_one: header.of_one != 0,
         stack: match header.kind {
             path_kind::STACK => Stack::Copied {
                 registers: Registers {

@@ -205,6 +205,7 @@ impl Programs {
             image: layout.image,
             code_pages: layout.code_pages,
             window: layout.window,
+            asked_elsewhere: layout.asked_elsewhere.into(),
             ..ProcessCode::default()
         };
         for (place, range) in code.ranges.iter_mut().zip(&layout.ranges) {

@@ -44,6 +44,9 @@ pub struct CodePath {
     pub unreadable: Option<String>,
     /// The frames, innermost first.
     pub frames: Vec<Frame>,
+    /// The frames of who asked for the connection and waits for it on another stack, innermost first;
+    /// null when nobody does, or when it is not known.
+    pub requested_by: Option<Vec<Frame>>,
 }
 
 impl CodePath {
@@ -55,6 +58,7 @@ impl CodePath {
             incomplete,
             unreadable: None,
             frames,
+            requested_by: None,
         }
     }
 }

@@ -27,6 +27,7 @@ mod exit_codes;
 mod filters;
 mod frame_pointers;
 mod go_program;
+mod go_requests;
 mod growth;
 mod half_close;
 mod handlers;

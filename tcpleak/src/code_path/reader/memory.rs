@@ -55,6 +55,11 @@ impl<'a> Memory<'a> {
         }
     }
 
+    /// The same memory as it is now. The pages that were read count for each by itself.
+    pub fn afresh(&self) -> Self {
+        Self::new(self.source)
+    }
+
     /// Fills a buffer; none when it is not all there, or when too much has been read.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
         let mut at = address;

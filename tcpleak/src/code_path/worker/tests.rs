@@ -37,6 +37,7 @@ impl Taker for FakeTaker {
             image: 0,
             code_pages: 0,
             window: 1024,
+            asked_elsewhere: false,
             ranges: Vec::new(),
         };
         Learned {
@@ -71,6 +72,7 @@ fn capture(fingerprint: u64) -> Capture {
         image: 0,
         code_pages: 0,
         in_ring_call: false,
+        of_one: false,
         stack: Stack::IoUring,
         chain: Chain::default(),
     }
@@ -84,6 +86,7 @@ fn named(fingerprint: u64) -> Resolved {
         frames: vec![frame],
         incomplete: None,
         unreadable: None,
+        requested_by: None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     report::{CodePath, Direction, Group, LastUse, PathKind, TitlePath, Verdict},
-    title::own_functions,
+    title::own_functions_of,
 };
 
 /// Most lines of the path that opened the connections, and of one that used them last.
@@ -60,12 +60,21 @@ fn write_origin(
         PathKind::Read => "first read by (innermost first)",
         PathKind::Write => "first written by (innermost first)",
     };
-    page.labelled("Code", &[Span::new(NORMAL, how)])?;
-    let shown = match full_stacks {
+    let shown = |rows| match full_stacks {
         true => Shown::Whole,
-        false => Shown::Folded(ORIGIN_ROWS),
+        false => Shown::Folded(rows),
     };
-    code_path::write(path, shown, page)
+    let (label, rows) = match &path.requested_by {
+        Some(asked) => {
+            let who = "requested by (innermost first)";
+            page.labelled("Code", &[Span::new(NORMAL, who)])?;
+            code_path::write_frames(asked, shown(ORIGIN_ROWS), page)?;
+            ("", LAST_USE_ROWS)
+        }
+        None => ("Code", ORIGIN_ROWS),
+    };
+    page.labelled(label, &[Span::new(NORMAL, how)])?;
+    code_path::write(path, shown(rows), page)
 }
 
 fn write_last_use(
@@ -175,7 +184,7 @@ impl<'a> Way<'a> {
 }
 
 fn own(path: &CodePath) -> Vec<Cow<'_, str>> {
-    own_functions(&path.frames, path.incomplete)
+    own_functions_of(path)
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ const MOST_OWN: usize = 6;
 /// Most modules that are named where frames are folded.
 const MOST_NAMES: usize = 3;
 
+/// Runtime of the functions of Node.js.
+const JAVASCRIPT: &str = "javascript";
+
 /// How much of a code path is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
@@ -48,7 +51,34 @@ pub(super) fn write(
     shown: Shown,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
-    let rows = rows(&path.frames, shown);
+    write_frames(&path.frames, shown, page)?;
+    if shown == Shown::Own {
+        return Ok(());
+    }
+    if let Some(reason) = path.incomplete {
+        page.remark(&format!("... {}", why(reason)))?;
+    }
+    if let Some(why) = &path.unreadable {
+        page.remark(&format!("... functions are missing: {}", plain(why)))?;
+    }
+    if is_from_event_loop(path) {
+        page.remark("... called from the event loop: who asked for it is not on the stack")?;
+    }
+    if is_in_ring_call(path) {
+        page.remark(
+            "... io_uring did this where it was entered: other code may have asked for it",
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes frames, innermost first.
+pub(super) fn write_frames(
+    frames: &[Frame],
+    shown: Shown,
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let rows = rows(frames, shown);
     // Locations are aligned beside names of a common length; the few longer ones stick out.
     let common = page.row_width() * 2 / 5;
     let names = rows.iter().filter_map(|row| match row {
@@ -69,21 +99,14 @@ pub(super) fn write(
             }
         }
     }
-    if shown == Shown::Own {
-        return Ok(());
-    }
-    if let Some(reason) = path.incomplete {
-        page.remark(&format!("... {}", why(reason)))?;
-    }
-    if let Some(why) = &path.unreadable {
-        page.remark(&format!("... functions are missing: {}", plain(why)))?;
-    }
-    if is_in_ring_call(path) {
-        page.remark(
-            "... io_uring did this where it was entered: other code may have asked for it",
-        )?;
-    }
     Ok(())
+}
+
+/// Whether JavaScript did it, but no function of the program: the runtime has put it off, as it does
+/// when a name is looked up or a promise is awaited, and who asked has returned.
+fn is_from_event_loop(path: &CodePath) -> bool {
+    let frames = &path.frames;
+    frames.iter().any(|frame| frame.runtime == JAVASCRIPT) && !frames.iter().any(|frame| frame.own)
 }
 
 /// Whether io_uring did it while the thread asked for work, or waited for any.

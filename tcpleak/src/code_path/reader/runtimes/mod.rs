@@ -6,9 +6,11 @@
 
 mod chain;
 mod cpython;
+mod go;
 mod hotspot;
 #[cfg(test)]
 mod made_up;
+mod node;
 mod process;
 mod ruby;
 
@@ -18,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     memory::Memory,
-    unwind::{AddressSpace, Guide, RawFrame, Registers, Stack},
+    unwind::{AddressSpace, Guide, RawFrame, Registers, Stack, Unwound},
 };
 pub use chain::{Chain, Chained, Link, Plan};
 pub use process::{Object, Process};
@@ -41,6 +43,18 @@ pub trait Runtime {
     fn end(&mut self) -> Rest {
         Rest::default()
     }
+
+    /// Whether the stack that was just followed is one of those that open connections for others: who
+    /// asks is on another stack, and may be somebody else the next time.
+    fn is_asked_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// The stack of who asked for what the stack that was just followed does, when it is on another
+    /// one and beyond doubt.
+    fn asked_by(&mut self, _memory: &Memory<'_>) -> Option<Asked> {
+        None
+    }
 }
 
 /// What a runtime adds once a stack has been followed.
@@ -54,12 +68,22 @@ pub struct Rest {
     pub unreadable: Option<String>,
 }
 
+/// A stack that waits for what another one does.
+pub struct Asked {
+    /// The registers there.
+    pub registers: Registers,
+    /// The stack, from [`BELOW_STACK`](tcpleak_ebpf::BELOW_STACK) bytes below the stack pointer on.
+    pub stack: Vec<u8>,
+}
+
 /// A frame that is looked at.
 pub struct At<'a, 'stack> {
     /// Its number, from the innermost on.
     pub number: usize,
     /// Where its code goes on.
     pub frame: RawFrame,
+    /// Whether unwind information describes that code. It does not where a runtime made it.
+    pub described: bool,
     /// The registers there.
     pub registers: Registers,
     /// The copied part of the stack.
@@ -106,8 +130,13 @@ pub enum Detected {
 }
 
 /// The runtimes, each by the function that looks for it.
-const RUNTIMES: [fn(&Process<'_>) -> Detected; 3] =
-    [hotspot::detect, cpython::detect, ruby::detect];
+const RUNTIMES: [fn(&Process<'_>) -> Detected; 5] = [
+    hotspot::detect,
+    cpython::detect,
+    go::detect,
+    node::detect,
+    ruby::detect,
+];
 
 /// Parts of the names of files that may be of an interpreter that keeps frames in memory.
 const INTERPRETERS: [&[u8]; 2] = [b"python", b"ruby"];
@@ -150,26 +179,44 @@ impl Runtimes {
         memory: &Memory<'_>,
     ) -> Followed {
         self.begin(chain, memory);
+        let (unwound, mut managed) = self.walk(space, registers, stack, memory);
+        let rest = self.end();
+        for (number, frames) in rest.managed {
+            managed.insert(u32::try_from(number).unwrap_or(u32::MAX), frames);
+        }
+        let mut runtimes = self.found.iter();
+        let asked_elsewhere = runtimes.any(|runtime| runtime.is_asked_elsewhere());
+        let mut runtimes = self.found.iter_mut();
+        let asked = runtimes.find_map(|runtime| runtime.asked_by(memory));
+        let requested_by =
+            asked.map(|asked| self.walk(space, asked.registers, &asked.stack, memory));
+        Followed {
+            unwound,
+            managed,
+            chained: Chained {
+                frames: rest.behind,
+                unreadable: rest.unreadable.or_else(|| self.unreadable.first().cloned()),
+                plan: self.plan(),
+            },
+            asked_elsewhere,
+            requested_by,
+        }
+    }
+
+    fn walk(
+        &mut self,
+        space: &mut AddressSpace,
+        registers: Registers,
+        stack: &[u8],
+        memory: &Memory<'_>,
+    ) -> (Unwound, Managed) {
         let mut walk = Walk {
             runtimes: &mut self.found,
             memory,
             managed: BTreeMap::new(),
         };
         let unwound = space.unwind(registers, stack, &mut walk);
-        let mut managed = walk.managed;
-        let rest = self.end();
-        for (number, frames) in rest.managed {
-            managed.insert(u32::try_from(number).unwrap_or(u32::MAX), frames);
-        }
-        Followed {
-            managed: managed.into_iter().collect(),
-            chained: Chained {
-                frames: rest.behind,
-                unreadable: rest.unreadable.or_else(|| self.unreadable.first().cloned()),
-                plan: self.plan(),
-            },
-            unwound,
-        }
+        (unwound, walk.managed)
     }
 
     /// Names the frames of a chain whose stack could not be followed.
@@ -211,7 +258,7 @@ impl Runtimes {
 struct Walk<'a> {
     runtimes: &'a mut [Box<dyn Runtime>],
     memory: &'a Memory<'a>,
-    managed: BTreeMap<u32, Vec<ManagedFrame>>,
+    managed: Managed,
 }
 
 impl Guide for Walk<'_> {
@@ -219,12 +266,14 @@ impl Guide for Walk<'_> {
         &mut self,
         number: usize,
         frame: RawFrame,
+        described: bool,
         registers: &Registers,
         stack: &mut Stack<'_>,
     ) -> Option<Registers> {
         let mut at = At {
             number,
             frame,
+            described,
             registers: *registers,
             stack,
             memory: self.memory,
@@ -237,13 +286,20 @@ impl Guide for Walk<'_> {
     }
 }
 
+/// What to show in place of the frames with these numbers.
+pub type Managed = BTreeMap<u32, Vec<ManagedFrame>>;
+
 /// A stack that was followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Followed {
     /// Its frames by address.
-    pub unwound: super::unwind::Unwound,
-    /// What to show in place of those with these numbers, which ascend.
-    pub managed: Vec<(u32, Vec<ManagedFrame>)>,
+    pub unwound: Unwound,
+    /// What to show in place of some.
+    pub managed: Managed,
     /// What an interpreter keeps in memory and was not put in the place of a frame.
     pub chained: Chained,
+    /// Whether it opens connections for others, who are on stacks of their own.
+    pub asked_elsewhere: bool,
+    /// The stack of who asked, when that is known.
+    pub requested_by: Option<(Unwound, Managed)>,
 }

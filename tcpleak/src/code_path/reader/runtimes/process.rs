@@ -80,6 +80,26 @@ impl Object<'_> {
         self.range(dynamic_symbol(&file, name).or_else(of_file)?)
     }
 
+    /// Where these symbols lie in the process, found in one pass.
+    pub fn symbols<const N: usize>(&self, names: [&str; N]) -> [Option<Range<u64>>; N] {
+        let mut found = [const { None }; N];
+        let Some(file) = self.file() else {
+            return found;
+        };
+        for symbol in file.symbols().take(SYMBOLS) {
+            let place = names
+                .iter()
+                .zip(&mut found)
+                .find(|(name, _)| symbol.name_bytes() == Ok(name.as_bytes()));
+            if let Some((_, place)) = place
+                && !symbol.is_undefined()
+            {
+                *place = self.range((symbol.address(), symbol.size()));
+            }
+        }
+        found
+    }
+
     fn file(&self) -> Option<ElfFile64<'_>> {
         ElfFile64::parse(self.bytes()).ok()
     }

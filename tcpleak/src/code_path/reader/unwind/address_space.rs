@@ -88,7 +88,9 @@ impl AddressSpace {
         let mut guessed = false;
         let Stop { end, outside } = loop {
             frames.push(frame);
-            let known = guide.caller(frames.len() - 1, frame, &registers, &mut stack);
+            let described = !matches!(self.rule(frame), Rule::Guess(_));
+            let number = frames.len() - 1;
+            let known = guide.caller(number, frame, described, &registers, &mut stack);
             match self.caller(frame, &mut registers, &mut stack, known) {
                 Ok(_) if frames.len() == MOST_FRAMES => break End::TooMany.into(),
                 Ok(caller) => {
@@ -162,6 +164,12 @@ impl AddressSpace {
         Ok(Caller {
             frame: next,
             guessed,
+        })
+    }
+
+    fn rule(&mut self, frame: RawFrame) -> &Rule {
+        remembered(&mut self.rules, frame, || {
+            Rule::find(frame, &self.code, &mut self.context)
         })
     }
 

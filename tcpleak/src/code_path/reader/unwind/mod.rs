@@ -29,11 +29,12 @@ pub use stack::Stack;
 /// Knows code better than unwind information does.
 pub trait Guide {
     /// The registers of the caller of a frame, the one with this number from the innermost on; none to
-    /// find it by unwind information.
+    /// find it by unwind information, if the frame's code is described by any.
     fn caller(
         &mut self,
         number: usize,
         frame: RawFrame,
+        described: bool,
         registers: &Registers,
         stack: &mut Stack<'_>,
     ) -> Option<Registers>;
@@ -46,6 +47,7 @@ impl Guide for () {
         &mut self,
         _number: usize,
         _frame: RawFrame,
+        _described: bool,
         _registers: &Registers,
         _stack: &mut Stack<'_>,
     ) -> Option<Registers> {

@@ -1,7 +1,7 @@
 use super::{super::tests::words, *};
 use crate::{
     output::samples::{eof_unread, library, own, path, titled},
-    report::Incomplete,
+    report::{Frame, Incomplete},
 };
 
 #[test]
@@ -59,6 +59,41 @@ fn frames_of_a_runtime_that_could_not_be_read_are_said_to_be_missing() {
     });
     let said = "... functions are missing: java: its libjvm.so\\x1b[31m has no tables";
     assert!(text.contains(said), "{text}");
+}
+
+#[test]
+fn who_asked_for_a_connection_stands_above_who_opened_it() {
+    let dials = library("net/http.(*Transport).dialConn", "/srv/crawler");
+    let mut origin = path(PathKind::Connect, vec![dials]);
+    origin.requested_by = Some(vec![own("main.fetchNews", "news.go", 24)]);
+    let text = words(Group {
+        origin: Some(origin),
+        ..eof_unread()
+    });
+    let (asked, opened) = (text.find("requested by"), text.find("opened by connect()"));
+    let (news, dials) = (text.find("main.fetchNews"), text.find("dialConn"));
+    assert!(asked < news && news < opened && opened < dials, "{text}");
+    assert!(asked.is_some(), "{text}");
+}
+
+#[test]
+fn a_call_from_the_event_loop_is_said_to_have_lost_who_asked() {
+    let said = "called from the event loop: who asked for it is not on the stack";
+    let javascript = |function: Frame| Frame {
+        runtime: "javascript".into(),
+        ..function
+    };
+    let text = |frames| {
+        words(Group {
+            origin: Some(path(PathKind::Connect, frames)),
+            ..eof_unread()
+        })
+    };
+    let connects = javascript(library("internalConnect", "node"));
+    let fetch = javascript(own("fetch", "/srv/crawler/fetch.js", 7));
+    assert!(text(vec![connects.clone()]).contains(said));
+    assert!(!text(vec![connects, fetch]).contains(said));
+    assert!(!text(vec![library("connect", "/lib/libc.so.6")]).contains(said));
 }
 
 /// The text of a group whose connections were opened by `fetch` and used last as told.

@@ -21,6 +21,8 @@ fn look(
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let mut stack = Stack::new(STACK, &bytes);
     java.look(&mut At {
+        number: 0,
+        described: false,
         frame: RawFrame {
             address: registers.pc,
             is_return: true,

@@ -1,0 +1,140 @@
+//! The goroutines of a process, and the one that waits for a connection.
+//!
+//! They go on while they are looked at. What is read at first is read once more at the end, and counts
+//! only if it is the same: then that goroutine has not moved in between, for the text that it is found
+//! by is that of one request.
+
+use tcpleak_ebpf::BELOW_STACK;
+
+use super::{Asked, Places, Text, layout::Layout};
+use crate::code_path::reader::{memory::Memory, unwind::Registers};
+
+/// Most goroutines that are looked at.
+const MOST: u64 = 4096;
+/// Most frames between where a goroutine waits and the function that has it wait.
+const FRAMES: usize = 8;
+/// Most bytes of a stack that are read.
+const STACK_BYTES: u64 = 64 << 10;
+
+/// What a goroutine is at while it waits; the bit is set while its stack is searched for garbage.
+const WAITS: u32 = 4;
+const SEARCHED: u32 = 0x1000;
+/// In a goroutine: the end of its stack, and where it goes on: stack pointer, program counter and the
+/// goroutine itself.
+const STACK_END: u64 = 8;
+const SP: u64 = 56;
+const PC: u64 = 64;
+const ITSELF: u64 = 72;
+
+/// Where `getConn` keeps the text of the address, above its frame: it comes behind the transport, the
+/// request, the proxy and the scheme (2 words).
+const WANTED: u64 = 40;
+/// Where a connection of the HTTP client has that text: in what it is kept by, behind the proxy and the
+/// scheme.
+const CONNECTED_TO: u64 = 24 + 32;
+
+/// The goroutines of a process.
+pub struct Goroutines<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) places: &'a Places,
+}
+
+/// A goroutine that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting {
+    registers: Registers,
+    stack_end: u64,
+}
+
+impl Goroutines<'_> {
+    /// The one that waits for a connection to this address, or for the first answer on it.
+    pub fn asking_for(&self, text: Text, memory: &Memory<'_>) -> Option<Asked> {
+        let list = memory.word(self.places.goroutines)?;
+        let number = memory.word(self.places.number)?.min(MOST);
+        let (goroutine, waiting) = (0..number).find_map(|index| {
+            let goroutine = memory.word(list.checked_add(index * 8)?)?;
+            let waiting = self.waiting(goroutine, memory)?;
+            self.asks_for(waiting, text, memory)
+                .then_some((goroutine, waiting))
+        })?;
+        let asked = waiting.stack(memory)?;
+        let now = memory.afresh();
+        let still =
+            self.waiting(goroutine, &now) == Some(waiting) && self.asks_for(waiting, text, &now);
+        still.then_some(asked)
+    }
+
+    fn waiting(&self, goroutine: u64, memory: &Memory<'_>) -> Option<Waiting> {
+        let word = |offset: u64| memory.word(goroutine.checked_add(offset)?);
+        let status = memory.half(goroutine.checked_add(self.layout.status)?)?;
+        if status & !SEARCHED != WAITS || word(ITSELF)? != goroutine {
+            return None;
+        }
+        let (sp, stack_end) = (word(SP)?, word(STACK_END)?);
+        let registers = Registers {
+            pc: word(PC)?,
+            sp,
+            fp: word(self.layout.frame_pointer)?,
+            lr: 0,
+        };
+        let inside = word(0)? <= sp && sp < stack_end;
+        inside.then_some(Waiting {
+            registers,
+            stack_end,
+        })
+    }
+
+    /// Follows frame pointers to the function that has the goroutine wait, and compares its argument.
+    fn asks_for(&self, waiting: Waiting, text: Text, memory: &Memory<'_>) -> bool {
+        let mut fp = waiting.registers.fp;
+        for _ in 0..FRAMES {
+            let frame = memory
+                .word(fp)
+                .zip(fp.checked_add(8).and_then(|at| memory.word(at)));
+            let Some((caller_fp, return_address)) = frame else {
+                return false;
+            };
+            let instruction = return_address.saturating_sub(1);
+            let arguments = caller_fp.saturating_add(16);
+            if self.places.wants_connection.contains(&instruction) {
+                return text_at(arguments, WANTED, memory) == Some(text);
+            }
+            if self.places.wants_answer.contains(&instruction) {
+                return self.is_first_on(arguments, text, memory) == Some(true);
+            }
+            if caller_fp <= fp || caller_fp >= waiting.stack_end {
+                return false;
+            }
+            fp = caller_fp;
+        }
+        false
+    }
+
+    /// Whether the first argument is a connection to this address that serves its first request.
+    fn is_first_on(&self, arguments: u64, text: Text, memory: &Memory<'_>) -> Option<bool> {
+        let connection = memory.word(arguments)?;
+        let reused = memory.byte(connection.checked_add(self.layout.reused)?)?;
+        let same = text_at(connection, CONNECTED_TO, memory)? == text;
+        Some(same && reused == 0)
+    }
+}
+
+impl Waiting {
+    fn stack(&self, memory: &Memory<'_>) -> Option<Asked> {
+        let from = self.registers.sp.checked_sub(BELOW_STACK)?;
+        let length = self.stack_end.checked_sub(from)?.min(STACK_BYTES);
+        let length = usize::try_from(length).ok()?;
+        Some(Asked {
+            registers: self.registers,
+            stack: memory.bytes(from, length, length)?,
+        })
+    }
+}
+
+fn text_at(base: u64, offset: u64, memory: &Memory<'_>) -> Option<Text> {
+    let at = base.checked_add(offset)?;
+    Some(Text {
+        start: memory.word(at)?,
+        length: memory.word(at.checked_add(8)?)?,
+    })
+}

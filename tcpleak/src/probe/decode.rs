@@ -68,6 +68,7 @@ pub fn capture(bytes: &[u8]) -> Option<Capture> {
                 .take(usize::try_from(header.links).ok()?.min(wire::LINKS))
                 .filter_map(read::<wire::Link>)
                 .map(|link| Link {
+                    address: link.address,
                     code: link.code,
                     at: link.at,
                     kind: link.kind,

@@ -49,6 +49,8 @@ pub struct Link {
     pub shown: bool,
     /// Whether its caller is evaluated by another frame of the machine's stack.
     pub last: bool,
+    /// Whether it lies itself in the frame of the machine's stack that evaluates those before it.
+    pub on_stack: bool,
 }
 
 /// Minor versions that are known.
@@ -303,16 +305,19 @@ impl Layout {
             ..=10 => Link {
                 shown: true,
                 last: true,
+                on_stack: false,
             },
             11 => Link {
                 shown: true,
                 last: byte(self.chain.owner.wrapping_sub(1)) != 0,
+                on_stack: false,
             },
             _ => {
                 let shown = byte(self.chain.owner) < INTERPRETER;
                 Link {
                     shown,
                     last: !shown,
+                    on_stack: !shown,
                 }
             }
         }

@@ -257,6 +257,27 @@ mod tests {
     }
 
     #[test]
+    fn the_links_of_a_chain_come_behind_the_stack() {
+        let header = PathHeader {
+            length: 16,
+            links: 2,
+            chain: 1,
+            ..PathHeader::default()
+        };
+        // SAFETY: a header is made of integers without padding.
+        let bytes: [u8; size_of::<PathHeader>()] = unsafe { std::mem::transmute(header) };
+        let mut record = bytes.to_vec();
+        record.extend([0; 16]);
+        for word in 1..=12_u64 {
+            record.extend(word.to_ne_bytes());
+        }
+        let capture = capture(&record).expect("it is whole");
+        assert!(capture.chain.known);
+        let codes: Vec<u64> = capture.chain.links.iter().map(|link| link.code).collect();
+        assert_eq!(codes, [2, 6], "the third is left over from before");
+    }
+
+    #[test]
     fn ticks_never_tell_of_more_time_than_has_passed() {
         let tick = Duration::from_millis(4);
         assert_eq!(at_least(0, tick), Duration::ZERO);

@@ -118,7 +118,7 @@ fn the_code_that_the_kernel_lends_is_named() {
 #[test]
 fn what_was_not_given_is_not_known() {
     let asked = Asked::start();
-    let unwind = Request::Unwind(9, Registers::default(), vec![0; 64]);
+    let unwind = Request::Unwind(9, Registers::default(), vec![0; 64], Chain::default());
     assert_eq!(asked.ask(&unwind, None), Answer::Done);
     assert_eq!(
         asked.ask(&Request::File(1), None),

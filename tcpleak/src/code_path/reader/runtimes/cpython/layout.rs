@@ -168,7 +168,7 @@ impl Layout {
 
     /// The layout that the interpreter tells: `_Py_DebugOffsets`, at the begin of its state. Its parts
     /// were made longer from version to version, so each is found by what cannot be otherwise in it.
-    fn told(minor: u8, memory: &Memory<'_>, state: u64) -> Result<Self, String> {
+    pub fn told(minor: u8, memory: &Memory<'_>, state: u64) -> Result<Self, String> {
         let cannot = || format!("version 3.{minor} does not tell where things are");
         let bytes = memory
             .bytes(state, WORDS * 8, WORDS * 8)

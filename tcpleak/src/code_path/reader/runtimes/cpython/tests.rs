@@ -187,6 +187,7 @@ fn whatever_memory_holds_naming_ends() {
         }
         let bytes = Bytes(0x1000, image);
         let links = (0..next() % 200).map(|_| Frame {
+            address: next(),
             code: 0x1000 + next() % 0x2000 / 8 * 8,
             at: next() >> (next() % 64),
             kind: next(),

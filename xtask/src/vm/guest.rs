@@ -27,6 +27,7 @@ const PACKAGES: &[&str] = &[
     "nginx",
     "nodejs",
     "python3",
+    "util-linux",
 ];
 
 /// Directories of a system that no package brings.

@@ -301,6 +301,7 @@ fn look_at_link(slot: u32, number: u64) -> i64 {
         return 1;
     }
     let link = Link {
+        address: chain.frame,
         code: chosen(&chain.words, chain.plan.code) & chain.plan.code_mask,
         at: chosen(&chain.words, chain.plan.at) & chain.plan.at_mask,
         kind: chosen(&chain.words, chain.plan.kind) & chain.plan.kind_mask,

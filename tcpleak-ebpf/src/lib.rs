@@ -323,6 +323,8 @@ pub struct ChainPlan {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
+    /// Where it is.
+    pub address: u64,
     /// Its code.
     pub code: u64,
     /// Where in the code it is.
@@ -517,7 +519,7 @@ const _: () = {
     assert!(8 * MAX_FRAMES <= STACK_BYTES);
     assert!(size_of::<ProcessCode>() == 88);
     assert!(size_of::<ChainPlan>() == 96);
-    assert!(size_of::<Link>() == 24);
+    assert!(size_of::<Link>() == 32);
     assert!(LINKS * size_of::<Link>() < STACK_BYTES);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);

@@ -101,3 +101,50 @@ impl Started {
         Some(capture)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{code_path::Chain, survey::ProcessId};
+
+    fn started(pid: u32) -> Capture {
+        Capture {
+            fingerprint: 0,
+            process: ProcessId { pid, start_ns: 1 },
+            comm: String::new(),
+            image: 0,
+            code_pages: 0,
+            of_one: false,
+            in_ring_call: false,
+            stack: Stack::NotYet,
+            chain: Chain::default(),
+        }
+    }
+
+    #[test]
+    fn a_program_that_starts_is_looked_at_once_it_is_loaded_and_again() {
+        let mut waiting = Started::default();
+        let start = Instant::now();
+        assert_eq!(waiting.due(), None);
+        waiting.add(started(7), start);
+        assert_eq!(waiting.next(start), None, "it is not loaded yet");
+        assert_eq!(waiting.due(), Some(start + LOOKS[0]));
+        let pid = |capture: Option<Capture>| capture.map(|capture| capture.process.pid);
+        assert_eq!(pid(waiting.next(start + LOOKS[0])), Some(7));
+        assert_eq!(waiting.next(start + LOOKS[0]), None);
+        assert_eq!(pid(waiting.next(start + LOOKS[1])), Some(7));
+        assert_eq!(waiting.due(), None);
+    }
+
+    #[test]
+    fn programs_that_wait_are_bounded() {
+        let mut waiting = Started::default();
+        let start = Instant::now();
+        for pid in 0..2 * WAITING as u32 {
+            waiting.add(started(pid), start);
+        }
+        let later = start + LOOKS[1];
+        let looks = std::iter::from_fn(|| waiting.next(later)).count();
+        assert_eq!(looks, LOOKS.len() * WAITING);
+    }
+}

@@ -69,6 +69,7 @@ pub fn capture(bytes: &[u8]) -> Option<Capture> {
                 .take(usize::try_from(header.links).ok()?.min(wire::LINKS))
                 .filter_map(read::<wire::Link>)
                 .map(|link| Link {
+                    address: link.address,
                     code: link.code,
                     at: link.at,
                     kind: link.kind,
@@ -254,6 +255,27 @@ mod tests {
             panic!("it is a copied stack");
         };
         assert_eq!(bytes, [0; 16]);
+    }
+
+    #[test]
+    fn the_links_of_a_chain_come_behind_the_stack() {
+        let header = PathHeader {
+            length: 16,
+            links: 2,
+            chain: 1,
+            ..PathHeader::default()
+        };
+        // SAFETY: a header is made of integers without padding.
+        let bytes: [u8; size_of::<PathHeader>()] = unsafe { std::mem::transmute(header) };
+        let mut record = bytes.to_vec();
+        record.extend([0; 16]);
+        for word in 1..=12_u64 {
+            record.extend(word.to_ne_bytes());
+        }
+        let capture = capture(&record).expect("it is whole");
+        assert!(capture.chain.known);
+        let codes: Vec<u64> = capture.chain.links.iter().map(|link| link.code).collect();
+        assert_eq!(codes, [2, 6], "the third is left over from before");
     }
 
     #[test]

@@ -54,6 +54,7 @@ mod perf;
 mod perf_map;
 mod plugin;
 mod python;
+mod python_functions;
 mod races_at_start;
 mod reader;
 mod replaced_program;

@@ -30,6 +30,7 @@ const PACKAGES: &[&str] = &[
     "nodejs",
     "openjdk-17-jdk-headless",
     "python3",
+    "util-linux",
 ];
 
 /// Directories of a system that no package brings.

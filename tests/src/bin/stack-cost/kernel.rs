@@ -5,13 +5,14 @@ use std::{fs, path::Path};
 use anyhow::{Context, bail};
 use aya::maps::{HashMap, Map, MapData, MapInfo, PerCpuArray};
 use rustix::time::{ClockId, clock_gettime};
-use tcpleak_ebpf::{Cost, ProcessCode};
+use tcpleak_ebpf::{ChainPlan, Cost, ProcessCode};
 
 /// The maps of a running tcpleak.
 pub struct Kernel {
     costs: PerCpuArray<MapData, Cost>,
     known_paths: HashMap<MapData, u64, u8>,
     process_code: HashMap<MapData, u32, ProcessCode>,
+    process_chains: HashMap<MapData, u32, ChainPlan>,
     process_buckets: HashMap<MapData, u32, u64>,
 }
 
@@ -46,6 +47,7 @@ impl Kernel {
             costs: map(pid, "COSTS")?.try_into()?,
             known_paths: map(pid, "KNOWN_PATHS")?.try_into()?,
             process_code: map(pid, "PROCESS_CODE")?.try_into()?,
+            process_chains: map(pid, "PROCESS_CHAINS")?.try_into()?,
             process_buckets: map(pid, "PROCESS_BUCKETS")?.try_into()?,
         })
     }
@@ -74,6 +76,21 @@ impl Kernel {
         let mut code = known.context("the kernel was not told of the process")?;
         code.window = bytes;
         Ok(self.process_code.insert(pid, code, 0)?)
+    }
+
+    /// How the functions that an interpreter keeps in the memory of a process are followed, if they are.
+    pub fn chain(&self, pid: u32) -> Option<ChainPlan> {
+        self.process_chains.get(&pid, 0).ok()
+    }
+
+    /// Has them followed.
+    pub fn set_chain(&mut self, pid: u32, plan: ChainPlan) -> anyhow::Result<()> {
+        Ok(self.process_chains.insert(pid, plan, 0)?)
+    }
+
+    /// Has them not followed.
+    pub fn forget_chain(&mut self, pid: u32) -> anyhow::Result<()> {
+        Ok(self.process_chains.remove(&pid)?)
     }
 
     /// Has no path of a process captured: its time for captures is used up for an hour.

@@ -5,6 +5,7 @@
 //! The real tcpleak is driven, and its maps are read by their ids. The machine should do nothing else:
 //! connections of other processes are captured too, and count.
 
+mod chains;
 mod copies;
 mod java;
 mod kernel;
@@ -34,6 +35,7 @@ fn main() -> anyhow::Result<()> {
 
 fn measure(tcpleak: &str) -> anyhow::Result<()> {
     copies::measure(tcpleak).context("measuring captures")?;
+    chains::measure(tcpleak).context("measuring Python's functions")?;
     reading::measure(tcpleak).context("measuring the reader")?;
     repetition::measure(tcpleak).context("counting paths")?;
     memory::measure(tcpleak).context("measuring memory")?;

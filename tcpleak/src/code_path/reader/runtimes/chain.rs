@@ -17,6 +17,8 @@ pub struct Chain {
 /// A frame, as words whose meaning its runtime knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
+    /// Where it is.
+    pub address: u64,
     /// Its code.
     pub code: u64,
     /// Where in the code it is.

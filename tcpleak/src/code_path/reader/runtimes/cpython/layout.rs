@@ -49,6 +49,8 @@ pub struct Link {
     pub shown: bool,
     /// Whether its caller is evaluated by another frame of the machine's stack.
     pub last: bool,
+    /// Whether it lies itself in the frame of the machine's stack that evaluates those before it.
+    pub on_stack: bool,
 }
 
 /// Minor versions that are known.
@@ -166,7 +168,7 @@ impl Layout {
 
     /// The layout that the interpreter tells: `_Py_DebugOffsets`, at the begin of its state. Its parts
     /// were made longer from version to version, so each is found by what cannot be otherwise in it.
-    fn told(minor: u8, memory: &Memory<'_>, state: u64) -> Result<Self, String> {
+    pub fn told(minor: u8, memory: &Memory<'_>, state: u64) -> Result<Self, String> {
         let cannot = || format!("version 3.{minor} does not tell where things are");
         let bytes = memory
             .bytes(state, WORDS * 8, WORDS * 8)
@@ -305,16 +307,19 @@ impl Layout {
             ..=10 => Link {
                 shown: true,
                 last: true,
+                on_stack: false,
             },
             11 => Link {
                 shown: true,
                 last: byte(self.chain.owner.wrapping_sub(1)) != 0,
+                on_stack: false,
             },
             _ => {
                 let shown = byte(self.chain.owner) < INTERPRETER;
                 Link {
                     shown,
                     last: !shown,
+                    on_stack: !shown,
                 }
             }
         }

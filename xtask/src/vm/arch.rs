@@ -70,14 +70,7 @@ impl Arch {
             (Self::X86_64, Accelerator::Kvm) => &["-cpu", "host"],
             (Self::X86_64, Accelerator::Tcg) => &["-cpu", "max"],
             (Self::Aarch64, Accelerator::Kvm) => &["-machine", "virt", "-cpu", "host"],
-            // It signs return addresses, in a way that is cheap to emulate. perf cannot record a
-            // stack where there are vector registers of any length.
-            (Self::Aarch64, Accelerator::Tcg) => &[
-                "-machine",
-                "virt",
-                "-cpu",
-                "max,pauth-impdef=on,sve=off,sme=off",
-            ],
+            (Self::Aarch64, Accelerator::Tcg) => &["-machine", "virt", "-cpu", "cortex-a72"],
         }
     }
 

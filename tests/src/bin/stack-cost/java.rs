@@ -1,7 +1,7 @@
 //! Code paths of a Java that has run for a while: how many reach the root of their thread with names,
 //! and what one costs in user space.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -16,8 +16,12 @@ use crate::{
 const WARMING: usize = 30_000;
 /// Paths that are captured, each of another connection.
 const PATHS: usize = 1000;
+/// How many of them come at once: those that come faster than they are read are lost.
+const BURST: usize = 50;
 /// Time between unwinding and naming.
-const AGE: [&str; 2] = ["--min-age", "1s"];
+const AGE: Duration = Duration::from_secs(1);
+/// Time after which all paths have names.
+const LATER: Duration = Duration::from_secs(10);
 
 /// What became of the paths.
 #[derive(Debug, Default)]
@@ -40,7 +44,8 @@ pub fn measure(tcpleak: &str) -> anyhow::Result<()> {
     };
     java.order(format!("warm {WARMING}"))?;
     let pid = java.pid().to_string();
-    let arguments = [&EVERYTHING[..], &AGE, &["--pid", &pid]].concat();
+    let age = format!("{}s", AGE.as_secs());
+    let arguments = [&EVERYTHING[..], &["--min-age", &age, "--pid", &pid]].concat();
     let tracer = Tracer::start(tcpleak, &arguments)?;
     let kernel = tracer.kernel()?;
 
@@ -48,7 +53,8 @@ pub fn measure(tcpleak: &str) -> anyhow::Result<()> {
     let known = kernel.known_paths();
     let further = keep(&tracer, &mut java, 1, PATHS - 1)?;
     let sent = kernel.known_paths() - known;
-    tracer.settle_after_work()?;
+    // The last one must be old enough for a report, and be seen to be so at a survey.
+    thread::sleep(LATER);
     let paths = read(&tracer.last_report()?)?;
 
     println!("Java after {WARMING} connections, then {PATHS} that are kept");
@@ -81,8 +87,13 @@ fn shown(used: Used, count: usize) -> String {
 /// Has connections kept, and says what their paths took until they were unwound.
 fn keep(tracer: &Tracer, java: &mut Workload, from: usize, count: usize) -> anyhow::Result<Used> {
     let before = tracer.settle()?;
-    java.order(format!("keep {from} {count}"))?;
-    Ok(before.until(tracer.settle()?))
+    let mut after = before;
+    for first in (from..from + count).step_by(BURST) {
+        let burst = BURST.min(from + count - first);
+        java.order(format!("keep {first} {burst}"))?;
+        after = tracer.settle()?;
+    }
+    Ok(before.until(after))
 }
 
 /// Counts the connections of a report by what is known of their code.

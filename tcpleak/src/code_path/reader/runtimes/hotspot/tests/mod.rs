@@ -186,7 +186,7 @@ fn any_memory_is_looked_at_to_an_end() {
         let mut image = intact.clone();
         for _ in 0..chance.next() % 64 {
             // Where something is, mostly.
-            let reach = if chance.next() % 2 == 0 {
+            let reach = if chance.next().is_multiple_of(2) {
                 0x7000
             } else {
                 0x1_1000

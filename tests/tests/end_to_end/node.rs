@@ -1,9 +1,16 @@
-//! Node.js as found in Debian.
+//! Node.js as found in Debian, or a later one, without any flag.
 
-use std::{io::Write, process::Command};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
 
 use crate::harness::{
-    Fixture, Server, Tracer, assert_complete, assert_passes_in_order, assert_runs_in, installed,
+    Fixture, Server, Tracer, answer_http_request, assert_complete, assert_passes_in_order,
+    assert_runs_in, functions, installed, read_http_request, repository, title,
 };
 
 /// Half-open sockets: the program has to end its own half, and does not.
@@ -97,4 +104,157 @@ fn the_native_frames_of_node_reach_the_root() {
     assert_complete(origin);
     assert_passes_in_order(origin, &["uv_run", "node::Start"]);
     assert_runs_in(origin, &installed("node", "nodejs"));
+}
+
+/// The program of the tests that are about names.
+fn requests() -> PathBuf {
+    repository().join("tests/fixtures/javascript/requests.js")
+}
+
+/// Starts it; HOW says what it leaks.
+fn start_requests(how: &str, port: &str) -> Fixture {
+    let node = installed("node", "nodejs");
+    Fixture::start_program(Command::new(node).arg(requests()).args([how, port]))
+}
+
+/// The only line of the program with this text.
+#[track_caller]
+fn line_of(text: &str) -> u64 {
+    let source = std::fs::read_to_string(requests()).expect("the fixture is there");
+    let mut lines = (1..)
+        .zip(source.lines())
+        .filter(|(_, line)| line.contains(text));
+    let (number, _) = lines.next().expect("some line has the text");
+    assert!(lines.next().is_none(), "more than one line has {text:?}");
+    number
+}
+
+/// The frame of a function of the program.
+#[track_caller]
+fn own_frame<'a>(path: &'a Value, function: &str) -> &'a Value {
+    let frames = path["frames"].as_array().expect("a path has frames");
+    let found = frames.iter().find(|frame| frame["function"] == function);
+    let frame = found.unwrap_or_else(|| panic!("no {function} in {path:#}"));
+    assert_eq!(frame["runtime"], "javascript", "{frame:#}");
+    assert_eq!(frame["own"], true, "{frame:#}");
+    assert_eq!(
+        frame["file"].as_str().map(Path::new),
+        Some(&*requests()),
+        "{frame:#}"
+    );
+    frame
+}
+
+/// Whether a path has a function of Node's own file.
+fn has_internal(path: &Value, function: &str, file: &str) -> bool {
+    let frames = path["frames"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let is_it = |frame: &&Value| frame["function"] == function && frame["file"] == file;
+    let mut found = frames.iter().filter(is_it);
+    found
+        .next()
+        .is_some_and(|frame| frame["own"] == false && frame["runtime"] == "javascript")
+}
+
+/// Has the program leak a connection that the server answers and hangs up on.
+#[track_caller]
+fn watch_requests(how: &str) -> Value {
+    let server = Server::start();
+    let mut client = start_requests(how, &server.port());
+    server.serve(|connection| {
+        if read_http_request(&connection) {
+            // What went wrong is seen by what is not found.
+            let _ = answer_http_request(&connection, &[b'a'; 300]);
+        }
+    });
+    let mut tracer = Tracer::of(&client);
+    client.tell();
+    client.facts();
+    tracer.wait_for_group("a leak with a title", |group| {
+        group["leak"] == true && group["count"] == 1 && !title(group).is_empty()
+    })
+}
+
+#[test]
+fn the_function_that_wrote_the_request_is_named_where_the_event_loop_opened_the_connection() {
+    let leak = watch_requests("callback");
+    let origin = &leak["origin"];
+    assert!(
+        has_internal(origin, "internalConnect", "node:net"),
+        "{origin:#}"
+    );
+    assert!(!functions(origin).contains(&"onceConnected"), "{origin:#}");
+    let write = &leak["last_use"]["write"];
+    let frame = own_frame(write, "onceConnected");
+    assert_eq!(frame["line"], line_of("socket.write(REQUEST)"), "{frame:#}");
+    assert_eq!(title(&leak), "onceConnected");
+    assert_eq!(leak["title"]["path"], "last-write");
+}
+
+#[test]
+fn an_async_function_is_named_when_it_goes_on() {
+    let leak = watch_requests("await");
+    let write = &leak["last_use"]["write"];
+    let frame = own_frame(write, "askForPage");
+    assert!(
+        has_internal(write, "Socket._writeGeneric", "node:net"),
+        "{write:#}"
+    );
+    assert_eq!(
+        frame["line"],
+        line_of("connected.write(REQUEST)"),
+        "{frame:#}"
+    );
+    assert_eq!(title(&leak), "askForPage");
+}
+
+#[test]
+fn a_timer_that_writes_is_named() {
+    let leak = watch_requests("timer");
+    let write = &leak["last_use"]["write"];
+    let frame = own_frame(write, "askLater");
+    assert_eq!(
+        frame["line"],
+        line_of("connection.write(REQUEST)"),
+        "{frame:#}"
+    );
+    assert!(
+        has_internal(write, "listOnTimeout", "node:internal/timers"),
+        "{write:#}"
+    );
+    assert_eq!(title(&leak), "askLater");
+}
+
+#[test]
+fn an_agent_of_node_is_not_the_program() {
+    let server = Server::start();
+    let mut client = start_requests("agent", &server.port());
+    server.serve(|connection| {
+        if read_http_request(&connection) {
+            let _ = answer_http_request(&connection, &[b'a'; 300]);
+        }
+    });
+    let mut tracer = Tracer::of(&client);
+    client.tell();
+    client.facts();
+    let leak = tracer.wait_for_group("a leak with its code path", |group| {
+        group["leak"] == true && !group["origin"].is_null()
+    });
+    let frames = leak["origin"]["frames"]
+        .as_array()
+        .expect("a path has frames");
+    let own: Vec<_> = frames.iter().filter(|frame| frame["own"] == true).collect();
+    for frame in own {
+        assert_eq!(
+            frame["file"].as_str().map(Path::new),
+            Some(&*requests()),
+            "{frame:#}"
+        );
+    }
+    assert!(
+        has_internal(&leak["origin"], "internalConnect", "node:net"),
+        "{leak:#}"
+    );
 }

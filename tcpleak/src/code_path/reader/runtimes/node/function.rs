@@ -138,8 +138,7 @@ impl<'a> Function<'a> {
         if place >= length {
             return None;
         }
-        let table = heap.member(array, POSITIONS)?;
-        heap.kind(table)?;
+        let table = heap.is(heap.member(array, POSITIONS)?, layout.type_bytes)?;
         let size = usize::try_from(heap.number(table, layout.array_length)?).ok()?;
         let bytes = heap.memory.bytes(table.at(BYTES)?, size, STEPS)?;
         position_at(&bytes, place)
@@ -162,9 +161,19 @@ fn position_at(table: &[u8], place: u64) -> Option<usize> {
             break;
         }
         position = position.checked_add(signed(&mut bytes)?)?;
-        found = usize::try_from(position).ok();
+        found = offset_in(position);
     }
     found
+}
+
+/// The place in the source that a position stands for: behind a bit that says whether it is in another
+/// language's source, and counted from one.
+fn offset_in(position: i64) -> Option<usize> {
+    let offset = (position >> 1) & 0x3fff_ffff;
+    let is_external = position & 1 != 0;
+    usize::try_from(offset.checked_sub(1)?)
+        .ok()
+        .filter(|_| !is_external)
 }
 
 /// Seven bits from each byte, the lowest first, until one has its highest bit clear; the lowest bit of
@@ -188,8 +197,8 @@ mod tests {
 
     #[test]
     fn a_position_is_that_of_the_last_entry_before_a_place() {
-        // Statement at 0: position 10. Expression at 4: position 25. Statement at 9: position 3.
-        let table = [0, 20, (2 * 4) + 1, 30, 10, 43];
+        // Statement at 0: offset 10. Expression at 4: offset 25. Statement at 9: offset 3.
+        let table = [0, 44, (2 * 4) + 1, 60, 10, 87];
         assert_eq!(position_at(&table, 0), Some(10));
         assert_eq!(position_at(&table, 3), Some(10));
         assert_eq!(position_at(&table, 4), Some(25));

@@ -44,6 +44,7 @@ pub struct Layout {
     pub type_script: u16,
     pub type_scope: u16,
     pub type_bytecode: u16,
+    pub type_bytes: u16,
     pub type_first_nonstring: u16,
     pub string_representation_mask: u16,
     pub string_encoding_mask: u16,
@@ -65,7 +66,7 @@ macro_rules! members {
     };
 }
 
-const MEMBERS: [(&str, Setter); 34] = members![
+const MEMBERS: [(&str, Setter); 35] = members![
     "class_Map__instance_type__uint16_t" => map_instance_type,
     "class_JSFunction__shared__SharedFunctionInfo" => function_shared,
     "class_SharedFunctionInfo__name_or_scope_info__Object" => shared_name_or_scope,
@@ -93,6 +94,7 @@ const MEMBERS: [(&str, Setter); 34] = members![
     "type_Script__SCRIPT_TYPE" => type_script,
     "type_ScopeInfo__SCOPE_INFO_TYPE" => type_scope,
     "type_BytecodeArray__BYTECODE_ARRAY_TYPE" => type_bytecode,
+    "type_ByteArray__BYTE_ARRAY_TYPE" => type_bytes,
     "FirstNonstringType" => type_first_nonstring,
     "StringRepresentationMask" => string_representation_mask,
     "StringEncodingMask" => string_encoding_mask,

@@ -40,6 +40,7 @@ fn layout() -> Layout {
         type_script: 167,
         type_scope: 261,
         type_bytecode: 191,
+        type_bytes: 190,
         type_first_nonstring: 128,
         string_representation_mask: 7,
         string_encoding_mask: 8,
@@ -62,8 +63,8 @@ impl Random {
             state ^= state << 17;
         }
         let kinds = [
-            255, 255, 255, 255, 255, 255, 262, 262, 262, 167, 167, 261, 261, 191, 8, 40, 41, 43,
-            45, 32,
+            255, 255, 255, 255, 255, 255, 262, 262, 262, 167, 167, 261, 261, 191, 190, 8, 40, 41,
+            43, 45, 32,
         ];
         let kind = kinds[state as usize % kinds.len()];
         let object = HEAP + (state >> 20) % (HEAP_BYTES / 64) * 64 + 1;

@@ -125,8 +125,8 @@ impl Apache {
         let (own, port) = (directory.path().display(), free_port());
         let modules = "/usr/lib/apache2/modules";
         let configuration = format!(
-            "ServerName localhost\nServerRoot {own}\nDocumentRoot {own}\nErrorLog {own}/error.log\n\
-             PidFile {own}/pid\nListen 127.0.0.1:{port}\nKeepAlive On\nKeepAliveTimeout 1\n\
+            "ServerName localhost\nServerRoot {own}\nDocumentRoot {modules}\n\
+             User nobody\nGroup nogroup\nErrorLog {own}/error.log\nPidFile {own}/pid\nListen 127.0.0.1:{port}\nKeepAlive On\nKeepAliveTimeout 1\n\
              LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
              LoadModule authz_core_module {modules}/mod_authz_core.so\n"
         );

@@ -27,7 +27,8 @@ pub struct Apache {
 }
 
 impl Apache {
-    /// Starts one, whose files are kept below a directory.
+    /// Starts one, whose files are kept below a directory. What it could serve are its own modules: they
+    /// lie where anybody may look.
     pub fn start(target: &Path) -> Result<Self> {
         let program = installed("apache2", "apache2-bin")?;
         let directory = target.join("demo/apache");
@@ -37,8 +38,8 @@ impl Apache {
         let (own, modules) = (directory.display(), "/usr/lib/apache2/modules");
         let configuration = format!(
             "ServerName localhost\nServerRoot \"{own}\"\nDocumentRoot {modules}\n\
-             User nobody\nGroup nogroup\nErrorLog \"{own}/errors\"\nPidFile \"{own}/pid\"\nListen 127.0.0.1:{port}\n\
-             KeepAlive On\nKeepAliveTimeout 1\n\
+             User nobody\nGroup nogroup\nErrorLog \"{own}/errors\"\nPidFile \"{own}/pid\"\n\
+             Listen 127.0.0.1:{port}\nKeepAlive On\nKeepAliveTimeout 1\n\
              LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
              LoadModule authz_core_module {modules}/mod_authz_core.so\n"
         );

@@ -1,11 +1,6 @@
 //! Java on Debian's OpenJDK, as it is: no agent, no flag.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
 use tcpleak_tests::WITH_HTTP_CLIENT;
@@ -37,7 +32,12 @@ fn start(program: &Compiled, options: &[&str], arguments: &[&str]) -> Fixture {
 }
 
 /// As [`start`], with this Java.
-fn start_with(java: &Path, program: &Compiled, options: &[&str], arguments: &[&str]) -> Fixture {
+pub fn start_with(
+    java: &Path,
+    program: &Compiled,
+    options: &[&str],
+    arguments: &[&str],
+) -> Fixture {
     let class = program.path();
     let mut class_path = class
         .parent()
@@ -73,7 +73,7 @@ fn watch_forgets(options: &[&str], how: &str, times: &str) -> Value {
 }
 
 /// The Java frames of a path: function, file and line.
-fn java_frames(path: &Value) -> Vec<[Value; 3]> {
+pub fn java_frames(path: &Value) -> Vec<[Value; 3]> {
     let frames = path["frames"].as_array().into_iter().flatten();
     let java = frames.filter(|frame| frame["runtime"] == "java");
     let parts = java.map(|frame| ["function", "file", "line"].map(|part| frame[part].clone()));
@@ -239,66 +239,4 @@ fn frames_are_the_ones_that_jstack_tells_of_a_thread_that_waits_there() {
         }
     }
     assert_eq!(frames, told);
-}
-
-/// Has each file of one directory in another one too, but for those with this name.
-fn link_all_but(name: &str, from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("it is ours");
-    for entry in fs::read_dir(from).expect("it is a directory").flatten() {
-        if entry.file_name() != name {
-            symlink(entry.path(), to.join(entry.file_name())).expect("it is ours");
-        }
-    }
-}
-
-/// Makes a Java in a directory whose virtual machine has its tables by other names. It looks them up
-/// itself, by the names' hashes: these are still the same, as `S` and `t` count there as `T` and `S`.
-/// Returns the program.
-fn without_tables(directory: &Path) -> PathBuf {
-    let java = fs::canonicalize(installed("java", "openjdk-17-jdk-headless")).expect("it is there");
-    let home = java.ancestors().nth(2).expect("it lies in bin");
-    let server = "lib/server";
-    link_all_but("bin", home, directory);
-    fs::remove_file(directory.join("lib")).expect("it was linked");
-    link_all_but("server", &home.join("lib"), &directory.join("lib"));
-    link_all_but("libjvm.so", &home.join(server), &directory.join(server));
-    let mut library = fs::read(home.join(server).join("libjvm.so")).expect("Java has it");
-    let (name, other) = (b"gHotSpotVMStruct", b"gHotSpotVMTSruct");
-    let mut found = 0;
-    for start in 0..library.len() - name.len() {
-        if library[start..].starts_with(name) {
-            library[start..start + name.len()].copy_from_slice(other);
-            found += 1;
-        }
-    }
-    assert!(found > 0, "there are no tables");
-    fs::write(directory.join(server).join("libjvm.so"), library).expect("it is ours");
-    let program = directory.join("bin/java");
-    fs::create_dir(directory.join("bin")).expect("it is ours");
-    fs::copy(java, &program).expect("it is ours");
-    program
-}
-
-#[test]
-fn a_virtual_machine_without_tables_is_said_and_its_frames_stay_native() {
-    let directory = tempfile::tempdir().expect("there is a directory for temporary files");
-    let java = without_tables(directory.path());
-    let program = Compiled::java("Forgets", &[]);
-    let server = Server::start();
-    let mut client = start_with(&java, &program, &[], &[&server.port(), "main", "0"]);
-    let mut tracer = Tracer::of(&client);
-    client.tell();
-    server.hang_up_on(1);
-    client.facts();
-    let leak = tracer.wait_for_group("a leak with its code path", |group| {
-        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
-    });
-    let origin = &leak["origin"];
-    let why = origin["unreadable"].as_str().unwrap_or_default();
-    assert!(
-        why.starts_with("java: ") && why.contains("tables"),
-        "{origin:#}"
-    );
-    assert_eq!(java_frames(origin), Vec::<[Value; 3]>::new(), "{origin:#}");
-    assert_passes_in_order(origin, &["connect"]);
 }

@@ -37,6 +37,7 @@ mod inherited;
 mod io_uring;
 mod ipv6;
 mod java;
+mod java_without_tables;
 mod json_schema;
 mod killed;
 mod last_use;

@@ -27,18 +27,19 @@ pub struct Apache {
 }
 
 impl Apache {
-    /// Starts one, whose files are kept below a directory.
+    /// Starts one, whose files are kept below a directory. What it could serve are its own modules: they
+    /// lie where anybody may look.
     pub fn start(target: &Path) -> Result<Self> {
         let program = installed("apache2", "apache2-bin")?;
         let directory = target.join("demo/apache");
-        let pages = directory.join("pages");
-        fs::create_dir_all(&pages).with_context(|| format!("making {}", pages.display()))?;
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("making {}", directory.display()))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let (own, modules) = (directory.display(), "/usr/lib/apache2/modules");
         let configuration = format!(
-            "ServerName localhost\nServerRoot \"{own}\"\nDocumentRoot \"{own}/pages\"\n\
-             ErrorLog \"{own}/errors\"\nPidFile \"{own}/pid\"\nListen 127.0.0.1:{port}\n\
-             KeepAlive On\nKeepAliveTimeout 1\n\
+            "ServerName localhost\nServerRoot \"{own}\"\nDocumentRoot {modules}\n\
+             User nobody\nGroup nogroup\nErrorLog \"{own}/errors\"\nPidFile \"{own}/pid\"\n\
+             Listen 127.0.0.1:{port}\nKeepAlive On\nKeepAliveTimeout 1\n\
              LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
              LoadModule authz_core_module {modules}/mod_authz_core.so\n"
         );

@@ -118,15 +118,17 @@ pub struct Apache {
 }
 
 impl Apache {
-    /// Starts one that keeps idle connections for a second, and waits until it answers.
+    /// Starts one that keeps idle connections for a second, and waits until it answers. What it could
+    /// serve are its own modules: they lie where anybody may look.
     pub fn start() -> Self {
         let program = installed("apache2", "apache2-bin");
         let directory = tempfile::tempdir().expect("there is a directory for temporary files");
         let (own, port) = (directory.path().display(), free_port());
         let modules = "/usr/lib/apache2/modules";
         let configuration = format!(
-            "ServerName localhost\nServerRoot {own}\nDocumentRoot {own}\nErrorLog {own}/error.log\n\
-             PidFile {own}/pid\nListen 127.0.0.1:{port}\nKeepAlive On\nKeepAliveTimeout 1\n\
+            "ServerName localhost\nServerRoot {own}\nDocumentRoot {modules}\n\
+             User nobody\nGroup nogroup\nErrorLog {own}/error.log\nPidFile {own}/pid\n\
+             Listen 127.0.0.1:{port}\nKeepAlive On\nKeepAliveTimeout 1\n\
              LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
              LoadModule authz_core_module {modules}/mod_authz_core.so\n"
         );

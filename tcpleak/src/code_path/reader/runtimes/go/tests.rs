@@ -183,7 +183,7 @@ impl ReadAt for Random {
             };
             *word = chosen.to_le_bytes();
         }
-        state % 16 != 0
+        !state.is_multiple_of(16)
     }
 }
 

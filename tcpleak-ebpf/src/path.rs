@@ -334,10 +334,11 @@ fn send(path: &mut CapturedPath, fingerprint: u64, slot: Capture) {
     let start = (&raw const *path).cast::<u8>();
     // SAFETY: the record is at least as large as its header and what its payload holds.
     let filled = unsafe { core::slice::from_raw_parts(start, size_of::<PathHeader>() + length) };
-    if PATHS.output::<[u8]>(filled, 0).is_ok() {
-        let _ = KNOWN_PATHS.insert(fingerprint, 1, 0);
-    } else {
+    if PATHS.output::<[u8]>(filled, 0).is_err() {
         count(Counter::PathsDropped);
+    } else if path.header.of_one == 0 {
+        // The path of one connection does not come again.
+        let _ = KNOWN_PATHS.insert(fingerprint, 1, 0);
     }
 }
 

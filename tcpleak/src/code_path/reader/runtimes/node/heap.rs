@@ -31,7 +31,7 @@ struct Part {
 impl Object {
     /// The object that a word points to; none for a number or anything else.
     pub fn of(word: u64) -> Option<Self> {
-        (word & TAG_MASK == TAG).then(|| Self(word & !TAG_MASK))
+        (word & TAG_MASK == TAG).then_some(Self(word & !TAG_MASK))
     }
 
     /// Where a member lies.

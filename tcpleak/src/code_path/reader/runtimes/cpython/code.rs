@@ -117,7 +117,7 @@ impl Code {
         let offset = if layout.has_instruction_pointers() {
             let start = address.wrapping_add(layout.code.instructions);
             // Before its first instruction a frame is at its first line.
-            at.checked_sub(start).unwrap_or_default()
+            at.saturating_sub(start)
         } else {
             let number = u64::from((at as u32 as i32).max(0).cast_unsigned());
             // From 3.10 on instructions are counted, not bytes.

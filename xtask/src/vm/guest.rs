@@ -30,6 +30,7 @@ const PACKAGES: &[&str] = &[
     "nodejs",
     "openjdk-17-jdk-headless",
     "python3",
+    "ruby",
     "util-linux",
 ];
 

@@ -1,12 +1,9 @@
 //! Memory that no process ever had, for tests: a reader must come to an end on any.
 
-use std::env;
+use std::{env, ops::Range};
 
 use crate::code_path::reader::memory::{Memory, ReadAt};
 
-/// Images that are tried; `cargo xtask test --fuzz N` sets another number, and runs the tests with `made_up` in
-/// their names.
-const IMAGES: u64 = 200;
 /// Where pointers lead.
 const START: u64 = 0x7f00_0000_0000;
 /// How far they lead: near enough that many lead to the same place.
@@ -50,11 +47,16 @@ impl ReadAt for MadeUp {
     }
 }
 
+/// Numbers of the images that are tried: so many, unless `cargo xtask test --fuzz N` wants more or fewer. It runs
+/// the tests that have `made_up` in their names.
+pub fn images(usual: u64) -> Range<u64> {
+    let images = env::var("TCPLEAK_FUZZ_IMAGES").ok();
+    0..images.map_or(usual, |number| number.parse().expect("a number of images"))
+}
+
 /// Has something read many images. It is given a seed of its own, and an address to begin at.
 pub fn each_image(read: impl Fn(&Memory<'_>, u64, u64)) {
-    let images = env::var("TCPLEAK_FUZZ_IMAGES").ok();
-    let images = images.map_or(IMAGES, |number| number.parse().expect("a number of images"));
-    for seed in 0..images {
+    for seed in images(200) {
         let image = MadeUp { seed };
         let start = START + scatter(seed) % BYTES / 8 * 8;
         read(&Memory::new(&image), seed, start);

@@ -145,7 +145,7 @@ const INTERPRETERS: [&[u8]; 2] = [b"python", b"ruby"];
 pub fn may_have_chain(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let holds = |part: &&[u8]| name.windows(part.len()).any(|window| window == *part);
-    INTERPRETERS.iter().any(|part| holds(part))
+    INTERPRETERS.iter().any(holds)
 }
 
 /// The runtimes of one process.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::code_path::reader::memory::ReadAt;
+use crate::code_path::reader::{memory::ReadAt, runtimes::made_up::images};
 
 /// Words by address; whatever else is on their pages is zero. Each round of reads sees what was said to
 /// be there in that round, the last one for ever.
@@ -188,8 +188,8 @@ impl ReadAt for Random {
 }
 
 #[test]
-fn random_memory_has_an_end() {
-    for seed in 0..60 {
+fn made_up_memory_has_an_end() {
+    for seed in images(60) {
         if let Some(asked) = asked(&Random(seed)) {
             assert!(asked.stack.len() <= 64 << 10, "seed {seed}");
         }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::code_path::reader::{
     memory::{Memory, ReadAt},
+    runtimes::made_up::images,
     unwind::{RawFrame, Registers, Stack},
 };
 
@@ -118,9 +119,9 @@ fn stack(context: u64, function: u64) -> Vec<u8> {
 }
 
 #[test]
-fn random_objects_have_an_end() {
+fn made_up_objects_have_an_end() {
     let mut functions = 0;
-    for seed in 0..400 {
+    for seed in images(400) {
         let source = Random(seed * 7919);
         for object in 0..24 {
             let memory = Memory::new(&source);

@@ -1,6 +1,10 @@
 //! Java on Debian's OpenJDK, as it is: no agent, no flag.
 
-use std::{path::Path, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 use tcpleak_tests::WITH_HTTP_CLIENT;
@@ -54,13 +58,30 @@ pub fn start_with(
     Fixture::start_program(command.args(arguments))
 }
 
+/// The Java of the host, and those in the directory that `TCPLEAK_TEST_JDKS` names, see `.ci/jdks`.
+fn javas() -> Vec<PathBuf> {
+    let mut javas = vec![installed("java", "openjdk-17-jdk-headless")];
+    if let Some(directory) = env::var_os("TCPLEAK_TEST_JDKS") {
+        let entries = fs::read_dir(&directory).expect("a directory of Java machines");
+        javas.extend(entries.map(|entry| entry.expect("a Java").path().join("bin/java")));
+        assert!(javas.len() > 1, "there is no Java in {directory:?}");
+    }
+    javas
+}
+
 /// Watches `Forgets` forget a connection, after it has closed others.
 fn watch_forgets(options: &[&str], how: &str, times: &str) -> Value {
+    let java = installed("java", "openjdk-17-jdk-headless");
+    watch_forgets_with(&java, options, how, times)
+}
+
+/// As [`watch_forgets`], with this Java.
+fn watch_forgets_with(java: &Path, options: &[&str], how: &str, times: &str) -> Value {
     let program = Compiled::java("Forgets", &[]);
     let server = Server::start();
     let port = server.port();
     server.serve(drop);
-    let mut client = start(&program, options, &[&port, how, times]);
+    let mut client = start_with(java, &program, options, &[&port, how, times]);
     let everything = ["--captures", "1000000", "--budget", "100%"];
     let pid = client.pid_text();
     let options = [&["--pid", &pid], &everything[..]].concat();
@@ -154,6 +175,67 @@ fn the_same_frames_are_found_interpreted_and_from_either_compiler() {
     }
     let warm = watch_forgets(&[], "main", "8000");
     assert_eq!(java_frames(&warm["origin"]), frames, "after 8,000 times");
+}
+
+#[test]
+fn every_version_of_java_has_the_same_functions() {
+    for java in javas() {
+        for options in [&["-Xint"][..], &["-Xcomp", "-XX:-TieredCompilation"]] {
+            let leak = watch_forgets_with(&java, options, "main", "1");
+            assert_own_functions(&leak["origin"], &FORGETS);
+        }
+        let warm = watch_forgets_with(&java, &[], "main", "8000");
+        assert_own_functions(&warm["origin"], &FORGETS);
+        if has_virtual_threads(&java) {
+            let leak = watch_forgets_with(&java, &[], "virtual", "0");
+            assert_is_virtual(&leak["origin"]);
+            let leak = watch_forgets_with(&java, &[], "virtual", "20");
+            assert_is_virtual_with_gaps(&leak["origin"]);
+        }
+    }
+}
+
+fn has_virtual_threads(java: &Path) -> bool {
+    let version = output_of(Command::new(java).arg("--version"));
+    let version = version.split_whitespace().nth(1).expect("a version");
+    let major = version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| major >= 21)
+}
+
+/// Fails unless a path is that of a virtual thread that was suspended before: then what is not on the stack
+/// is said to be missing.
+#[track_caller]
+fn assert_is_virtual_with_gaps(path: &Value) {
+    assert_passes_in_order(
+        path,
+        &[
+            "Forgets.open",
+            "java.util.concurrent.ForkJoinWorkerThread.run",
+        ],
+    );
+    let frames = path["frames"].as_array().into_iter().flatten();
+    let mut gaps = frames.filter(|frame| {
+        frame["function"]
+            .as_str()
+            .is_some_and(|it| it.starts_with('('))
+    });
+    assert_eq!(
+        gaps.next().is_some(),
+        path["unreadable"] != Value::Null,
+        "{path:#}"
+    );
+}
+
+/// Fails unless a path is that of a virtual thread of `Forgets`, and of the one that carried it.
+#[track_caller]
+fn assert_is_virtual(path: &Value) {
+    let task = "Forgets.lambda$main$1";
+    assert_own_functions(path, &[&FORGETS[..3], &[task]].concat());
+    let carried = "java.util.concurrent.ForkJoinWorkerThread.run";
+    assert_passes_in_order(path, &[task, "java.lang.VirtualThread.run", carried]);
 }
 
 #[test]

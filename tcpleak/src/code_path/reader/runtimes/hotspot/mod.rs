@@ -15,18 +15,20 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use code::{Blob, Heaps, Kind};
 use layout::Layout;
 use methods::Methods;
 use tables::Tables;
 
-use super::{At, Detected, Found, ManagedFrame, Object, Process, Runtime};
+use super::{At, Detected, Found, ManagedFrame, Object, Process, Rest, Runtime};
 use crate::code_path::reader::{memory::Memory, unwind::Registers};
 
 /// Most places of compiled code that are remembered.
 const REMEMBERED: usize = 8192;
+/// Why a path lacks the outer functions of a virtual thread.
+const IN_HEAP: &str = "java: a virtual thread that was suspended has its outer frames in the heap";
 
 /// A Java virtual machine.
 pub struct HotSpot {
@@ -34,6 +36,8 @@ pub struct HotSpot {
     heaps: Heaps,
     methods: Methods,
     places: HashMap<u64, Known>,
+    /// Whether the stack that is followed lacks frames of its virtual thread.
+    some_in_heap: bool,
 }
 
 /// A place in a piece of code.
@@ -81,12 +85,23 @@ impl Runtime for HotSpot {
                 frames,
                 caller: self.caller_of_compiled(at, &blob),
             }),
-            Kind::Continuation => Some(Found {
-                frames: vec![not_on_stack()],
-                caller: frames::by_frame_pointer(at),
-            }),
+            Kind::Continuation => {
+                self.some_in_heap = true;
+                Some(Found {
+                    frames: vec![not_on_stack()],
+                    caller: frames::by_frame_pointer(at),
+                })
+            }
             Kind::Stub if blob.frame_size > 0 => Some(hidden(frames::by_size(at, &blob, |_| true))),
             Kind::Stub => Some(hidden(frames::by_frame_pointer(at))),
+        }
+    }
+
+    fn end(&mut self) -> Rest {
+        let some_in_heap = mem::take(&mut self.some_in_heap);
+        Rest {
+            unreadable: some_in_heap.then(|| IN_HEAP.to_owned()),
+            ..Rest::default()
         }
     }
 }
@@ -98,6 +113,7 @@ impl HotSpot {
             heaps: Heaps::default(),
             methods: Methods::default(),
             places: HashMap::new(),
+            some_in_heap: false,
         }
     }
 

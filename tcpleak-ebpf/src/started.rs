@@ -15,10 +15,11 @@ use crate::{
     maps::PATHS,
 };
 
-/// So many nanoseconds for each program that is told of: a host may start thousands in a second.
-const INTERVAL: u64 = 5_000_000;
-/// So many nanoseconds may be used up ahead.
-const BURST: u64 = 500_000_000;
+/// So many nanoseconds for each program that is told of: a host may start thousands in a second, and each
+/// takes user space some 200 microseconds.
+const INTERVAL: u64 = 50_000_000;
+/// So many nanoseconds may be used up ahead: by a hundred programs that start at once.
+const BURST: u64 = 5_000_000_000;
 
 /// Until when what may be told is used up.
 #[map]

@@ -4,15 +4,17 @@
 //! since can still be named. What was given to the reader is remembered, and given again to the next
 //! one when it fails.
 
+mod known_image;
+
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
     io,
     num::NonZeroUsize,
     os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
 };
 
+use known_image::KnownImage;
 use lru::LruCache;
 
 use super::{
@@ -20,9 +22,8 @@ use super::{
     debug_files,
     files::{CodeFile, Identity},
     image::Image,
-    name::clip,
     path::Located,
-    protocol::{Answer, CodeMapping, Place, Request, Source},
+    protocol::{Answer, Request},
     reader::{
         Registers,
         runtimes::{Chain, Chained, Followed, Plan},
@@ -36,8 +37,6 @@ use crate::survey::ProcessId;
 pub const IMAGES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Most files that are kept open.
 const FILES: usize = 512;
-/// The mapping that the kernel lends to every process.
-const VDSO: &str = "[vdso]";
 
 /// What the reader is supplied with.
 pub struct Supply {
@@ -51,15 +50,6 @@ pub struct Supply {
 
 /// A process between two execs.
 pub type ImageKey = (ProcessId, u64);
-
-/// A process whose code is known.
-pub struct KnownImage {
-    /// Its code.
-    pub image: Image,
-    space: u32,
-    /// The file of each mapping, by its first address.
-    files: HashMap<u64, (u32, Identity)>,
-}
 
 struct KnownFile {
     number: u32,
@@ -436,73 +426,5 @@ impl Supply {
             self.ask(&Request::PerfMap(space), Some(file.as_fd()))?;
         }
         Ok(())
-    }
-}
-
-impl KnownImage {
-    fn mappings(&self) -> Vec<CodeMapping> {
-        let source = |start: u64, path: &std::path::Path| match self.files.get(&start) {
-            Some((number, _)) => Source::File(*number),
-            None if path.as_os_str() == VDSO => Source::Vdso,
-            None => Source::Memory,
-        };
-        let mappings = self.image.mappings.iter();
-        mappings
-            .map(|mapping| CodeMapping {
-                start: mapping.start,
-                end: mapping.end,
-                offset: mapping.offset,
-                source: source(mapping.start, &mapping.path),
-            })
-            .collect()
-    }
-
-    /// Whether the files that frames lie in are still mapped as they were. That of the program itself stays
-    /// as long as the program.
-    fn are_there(&self, frames: &[RawFrame]) -> bool {
-        let pid = self.image.process.pid;
-        let mut seen = HashSet::new();
-        let mut mappings = (frames.iter())
-            .filter_map(|frame| self.image.mappings.find(frame.instruction()))
-            .filter(|mapping| mapping.path != self.image.executable && seen.insert(mapping.start));
-        mappings.all(|mapping| {
-            let file = self.files.get(&mapping.start);
-            file.is_none_or(|(_, identity)| CodeFile::is_mapped(pid, mapping, identity))
-        })
-    }
-
-    /// Finds out in which file a frame lies.
-    pub fn locate(&self, frame: RawFrame, modules: &mut HashMap<u64, Arc<str>>) -> Located {
-        // A return address lies behind its call, maybe in the next line or function.
-        let address = frame.instruction();
-        let Some(mapping) = self.image.mappings.find(address) else {
-            return Located {
-                raw: frame,
-                place: None,
-                file: None,
-                module: None,
-                main: false,
-                managed: None,
-            };
-        };
-        let offset = address - mapping.start + mapping.offset;
-        let module = modules
-            .entry(mapping.start)
-            .or_insert_with(|| clip(&mapping.path.to_string_lossy()).into());
-        let file = self.files.get(&mapping.start);
-        let place = match file {
-            Some((number, _)) => Some(Place::File(*number, offset)),
-            None if mapping.path.as_os_str() == VDSO => Some(Place::Vdso(address - mapping.start)),
-            None if mapping.inode == 0 => Some(Place::Memory(self.space, address)),
-            None => None,
-        };
-        Located {
-            raw: frame,
-            place,
-            file: file.map(|(_, identity)| *identity),
-            module: Some(Arc::clone(module)).filter(|path| !path.is_empty()),
-            main: mapping.path == self.image.executable,
-            managed: None,
-        }
     }
 }

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     sync::{
         Notify,
@@ -136,6 +137,7 @@ impl Shared {
 impl CodePaths {
     /// Starts the thread. Fails when the system refuses one.
     pub fn start() -> io::Result<Self> {
+        lift_descriptor_limit();
         Self::start_with(
             || Box::new(Paths::new(child::start_process)),
             Patience::USUAL,
@@ -386,6 +388,17 @@ fn serve(taker: &mut dyn Taker, request: Request, shared: &Shared) {
             let _ = answer.send((fingerprint, resolved));
         }
     }
+}
+
+/// Files of code and memories of processes stay open, which may be more than is usual. That raising the
+/// limit fails shows when one cannot be opened: then its code has no names.
+fn lift_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, all);
 }
 
 /// A path of which nothing is known.

@@ -293,3 +293,10 @@ async fn a_path_that_is_still_on_its_way_is_not_taken_for_lost() {
     assert_eq!(resolved, named(last));
     assert_eq!(paths.resolve(vec![last + 1]).await[&(last + 1)], lost());
 }
+
+#[test]
+fn as_many_files_stay_open_as_the_system_lets() {
+    lift_descriptor_limit();
+    let limit = getrlimit(Resource::Nofile);
+    assert_eq!(limit.current, limit.maximum);
+}

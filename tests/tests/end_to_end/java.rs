@@ -173,8 +173,8 @@ fn the_same_frames_are_found_interpreted_and_from_either_compiler() {
         let origin = &compiled["origin"];
         assert_eq!(java_frames(origin), frames, "{compiler}");
     }
-    let warm = watch_forgets(&[], "main", "8000");
-    assert_eq!(java_frames(&warm["origin"]), frames, "after 8,000 times");
+    let warm = watch_forgets(&[], "main", "3000");
+    assert_eq!(java_frames(&warm["origin"]), frames, "after 3,000 times");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn every_version_of_java_has_the_same_functions() {
             let leak = watch_forgets_with(&java, options, "main", "1");
             assert_own_functions(&leak["origin"], &FORGETS);
         }
-        let warm = watch_forgets_with(&java, &[], "main", "8000");
+        let warm = watch_forgets_with(&java, &[], "main", "500");
         assert_own_functions(&warm["origin"], &FORGETS);
         if has_virtual_threads(&java) {
             let leak = watch_forgets_with(&java, &[], "virtual", "0");

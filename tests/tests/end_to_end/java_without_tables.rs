@@ -62,9 +62,7 @@ fn a_virtual_machine_without_tables_is_said_and_its_frames_stay_native() {
     client.tell();
     server.hang_up_on(1);
     client.facts();
-    let leak = tracer.wait_for_group("a leak with its code path", |group| {
-        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
-    });
+    let leak = tracer.wait_for_leak_with_origin();
     let origin = &leak["origin"];
     let why = origin["unreadable"].as_str().unwrap_or_default();
     assert!(

@@ -54,9 +54,7 @@ fn a_node_program_that_never_ends_its_half_is_found() {
 
     // One connection: by frame pointers, which Node.js does not keep everywhere, the same call can
     // have two code paths and so make two groups.
-    let leak = tracer.wait_for_group("a leak with its code path", |group| {
-        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
-    });
+    let leak = tracer.wait_for_leak_with_origin();
     // Which of the two it is depends on whether reads are traced.
     let verdict = leak["verdict"].as_str();
     assert!(
@@ -99,9 +97,7 @@ fn the_native_frames_of_node_reach_the_root() {
     server.hang_up_on(1);
     client.facts();
 
-    let leak = tracer.wait_for_group("a leak with its code path", |group| {
-        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
-    });
+    let leak = tracer.wait_for_leak_with_origin();
     let origin = &leak["origin"];
     assert_complete(origin);
     assert_passes_in_order(origin, &["uv_run", "node::Start"]);
@@ -160,9 +156,8 @@ fn has_internal(path: &Value, function: &str, file: &str) -> bool {
         .is_some_and(|frame| frame["own"] == false && frame["runtime"] == "javascript")
 }
 
-/// Has the program leak a connection that the server answers and hangs up on.
-#[track_caller]
-fn watch_requests(how: &str) -> Value {
+/// Has the program leak a connection that the server answers and hangs up on, while it is watched.
+fn leak_by_requests(how: &str) -> (Fixture, Tracer) {
     let server = Server::start();
     let mut client = start_requests(how, &server.port());
     server.serve(|connection| {
@@ -171,9 +166,16 @@ fn watch_requests(how: &str) -> Value {
             let _ = answer_http_request(&connection, &[b'a'; 300]);
         }
     });
-    let mut tracer = Tracer::of(&client);
+    let tracer = Tracer::of(&client);
     client.tell();
     client.facts();
+    (client, tracer)
+}
+
+/// The leak of that connection.
+#[track_caller]
+fn watch_requests(how: &str) -> Value {
+    let (_client, mut tracer) = leak_by_requests(how);
     tracer.wait_for_group("a leak with a title", |group| {
         group["leak"] == true && group["count"] == 1 && !title(group).is_empty()
     })
@@ -231,16 +233,7 @@ fn a_timer_that_writes_is_named() {
 
 #[test]
 fn an_agent_of_node_is_not_the_program() {
-    let server = Server::start();
-    let mut client = start_requests("agent", &server.port());
-    server.serve(|connection| {
-        if read_http_request(&connection) {
-            let _ = answer_http_request(&connection, &[b'a'; 300]);
-        }
-    });
-    let mut tracer = Tracer::of(&client);
-    client.tell();
-    client.facts();
+    let (_client, mut tracer) = leak_by_requests("agent");
     let leak = tracer.wait_for_group("a leak with its code path", |group| {
         group["leak"] == true && !group["origin"].is_null()
     });

@@ -113,9 +113,7 @@ fn the_frames_below_those_of_python_reach_the_root() {
     server.hang_up_on(1);
     client.facts();
 
-    let leak = tracer.wait_for_group("a leak with its code path", |group| {
-        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
-    });
+    let leak = tracer.wait_for_leak_with_origin();
     let origin = &leak["origin"];
     assert_complete(origin);
     // Functions of Python take the place of what evaluates them; below them the interpreter runs.

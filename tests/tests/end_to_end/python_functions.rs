@@ -86,9 +86,7 @@ fn told_alike(path: &Value) -> Vec<String> {
 #[track_caller]
 fn expect_told(tracer: &mut Tracer, client: &mut Fixture) -> Value {
     let expected = client.facts().list::<String>("stack");
-    let leak = tracer.wait_for_group("a leak with its code path", |group| {
-        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
-    });
+    let leak = tracer.wait_for_leak_with_origin();
     let origin = &leak["origin"];
     assert_eq!(told_alike(origin), expected, "{origin:#}");
     assert!(
@@ -182,9 +180,7 @@ fn a_stack_of_hundreds_of_functions_is_named_as_far_as_it_is_followed() {
     client.tell();
     server.hang_up_on(1);
     let expected = client.facts().list::<String>("stack");
-    let leak = tracer.wait_for_group("a leak with its code path", |group| {
-        group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
-    });
+    let leak = tracer.wait_for_leak_with_origin();
     let told = told_alike(&leak["origin"]);
     assert!(told.len() >= 64, "{}", told.len());
     assert_eq!(told, expected[..told.len()]);

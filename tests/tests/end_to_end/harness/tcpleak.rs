@@ -201,6 +201,14 @@ impl Tracer {
         })
     }
 
+    /// Waits until a leak of one connection is reported with the code path that opened it.
+    #[track_caller]
+    pub fn wait_for_leak_with_origin(&mut self) -> Value {
+        self.wait_for_group("a leak with its code path", |group| {
+            group["leak"] == true && group["count"] == 1 && !group["origin"].is_null()
+        })
+    }
+
     /// Waits until a leak of this many connections is reported with the code that is to blame.
     #[track_caller]
     pub fn wait_for_titled_leak_of(&mut self, count: usize) -> Value {

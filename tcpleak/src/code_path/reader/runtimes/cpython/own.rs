@@ -47,7 +47,7 @@ mod tests {
         for library in [
             "/usr/lib/python3.11/http/client.py",
             "/usr/lib/python3/dist-packages/requests/sessions.py",
-            "/root/.pyenv/versions/3.12.1/lib/python3.12/socket.py",
+            "/opt/python/3.12/lib/python3.12/socket.py",
             "/srv/app/.venv/lib/python3.13/site-packages/httpx/_client.py",
             "/usr/lib64/python3.9/socket.py",
             "<frozen importlib._bootstrap>",

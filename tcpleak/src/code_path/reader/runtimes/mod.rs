@@ -68,6 +68,11 @@ pub struct Rest {
     pub unreadable: Option<String>,
 }
 
+/// Why the frames of an interpreter that keeps them in memory are missing from its first paths.
+fn not_looked_at(language: &str) -> String {
+    format!("{language}: tcpleak had not looked at the interpreter yet")
+}
+
 /// A stack that waits for what another one does.
 pub struct Asked {
     /// The registers there.

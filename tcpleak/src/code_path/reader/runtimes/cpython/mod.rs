@@ -13,7 +13,9 @@ mod own;
 
 use std::ops::Range;
 
-use super::{At, Chain, Detected, Found, ManagedFrame, Memory, Plan, Process, Rest, Runtime};
+use super::{
+    At, Chain, Detected, Found, ManagedFrame, Memory, Plan, Process, Rest, Runtime, not_looked_at,
+};
 use code::Codes;
 use layout::{Layout, Link};
 
@@ -241,8 +243,7 @@ impl Following {
             .frames
             .iter()
             .any(|frame| frame.part == Part::Evaluates);
-        (!self.known && evaluates)
-            .then(|| format!("{LANGUAGE}: tcpleak had not looked at the interpreter yet"))
+        (!self.known && evaluates).then(|| not_looked_at(LANGUAGE))
     }
 }
 

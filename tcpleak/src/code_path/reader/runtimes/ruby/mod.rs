@@ -10,7 +10,9 @@ mod names;
 
 use std::ops::Range;
 
-use super::{At, Chain, Detected, Found, ManagedFrame, Memory, Plan, Process, Rest, Runtime};
+use super::{
+    At, Chain, Detected, Found, ManagedFrame, Memory, Plan, Process, Rest, Runtime, not_looked_at,
+};
 use layout::{
     CONTEXT_FRAME, CONTEXT_STACK, CONTEXT_STACK_WORDS, FRAME_CODE, FRAME_PC, Layout, VM_MAIN_RACTOR,
 };
@@ -132,8 +134,7 @@ impl Following {
         if self.frames.is_empty() {
             let missing = !self.known && first.is_some();
             return Rest {
-                unreadable: missing
-                    .then(|| format!("{LANGUAGE}: tcpleak had not looked at the interpreter yet")),
+                unreadable: missing.then(|| not_looked_at(LANGUAGE)),
                 ..Rest::default()
             };
         }

@@ -5,6 +5,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -192,6 +194,9 @@ fn a_program_of_python_that_starts_later_is_known_before_its_first_connection() 
     let server = Server::start();
     let mut tracer = Tracer::watch(&["--port", &server.port()]);
     let mut client = Fixture::start_program(&mut command(&Python::host(), "forgets.py", &server));
+    // Programs are looked at soon after they start, not at once: one that connects within milliseconds
+    // may be faster, and on a busy machine so may one that takes longer.
+    thread::sleep(Duration::from_secs(1));
     client.tell();
     server.hang_up_on(1);
     expect_told(&mut tracer, &mut client);

@@ -153,11 +153,61 @@ pub struct Connection {
     pub survey: u32,
     /// One of [`birth`].
     pub birth: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// One when the program bound it to a port before it connected: that port is taken for every remote
+    /// end, and not for one.
+    pub bound: u8,
     /// The error (errno) with which the connection ended, as it was then: the program may fetch it,
     /// which clears it.
     pub end_error: u16,
+}
+
+/// Closes are counted in spans of so many nanoseconds, as a power of two: 8.6 seconds.
+pub const CLOSE_SPAN: u32 = 33;
+
+/// Spans that are kept: more than the minute that a socket stays in TIME_WAIT.
+pub const CLOSE_SPANS: usize = 8;
+
+/// What connections that were closed here first, so that TIME_WAIT is on this side, have in common.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClosesOf {
+    /// Local address.
+    pub local: [u8; 16],
+    /// Remote address of connections that were opened here; zeroes for accepted ones.
+    pub remote: [u8; 16],
+    /// Fingerprint of the code path; zero when none was captured.
+    pub path: u64,
+    /// Who closed them: when the process started, as in [`Task`].
+    pub start_ns: u64,
+    /// Who closed them: process id.
+    pub tgid: u32,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// The remote port of connections that were opened here, the local one of accepted ones.
+    pub port: u16,
+    /// One for accepted ones.
+    pub passive: u8,
+    /// One when the path is that which closed them, zero when it is that which opened them.
+    pub closing: u8,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// How many such connections there were.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closes {
+    /// The latest close.
+    pub at: u64,
+    /// Since tracing began.
+    pub count: u64,
+    /// Of these, those that were bound to a port before they connected.
+    pub bound: u64,
+    /// By span: the number of the span modulo [`CLOSE_SPANS`] is the index. Spans after that of `at`
+    /// are not cleared yet.
+    pub spans: [u32; CLOSE_SPANS],
+    /// Name of the process, NUL-padded, any bytes.
+    pub comm: [u8; COMM_LEN],
 }
 
 /// A socket as a survey finds it.
@@ -427,8 +477,10 @@ pub enum Counter {
     OriginsUnsampled = 4,
     /// Reads and writes that were to be sampled and were not, to keep the cost down.
     UsesUnsampled = 5,
+    /// Closes that were not counted because the map was full.
+    ClosesDropped = 6,
     /// Number of counters before the per-state ones.
-    States = 6,
+    States = 7,
 }
 
 /// Slots of the map `COUNTERS`: the named counters, then sockets found by `iter/tcp` by TCP state.
@@ -510,6 +562,8 @@ const _: () = {
     assert!(size_of::<Endpoints>() == 40);
     assert!(size_of::<Use>() == 24);
     assert!(size_of::<Connection>() == 208);
+    assert!(size_of::<ClosesOf>() == 64);
+    assert!(size_of::<Closes>() == 72);
     assert!(size_of::<Socket>() == 120);
     assert!(size_of::<Sighting>() == 368);
     assert!(size_of::<PathHeader>() == 112);
@@ -531,6 +585,10 @@ mod pod {
     // SAFETY: every type below is `repr(C)`, `Copy`, made of integers and arrays of integers only,
     // and has no padding (asserted above), so any bytes are a valid value.
     unsafe impl aya::Pod for super::Connection {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ClosesOf {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Closes {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Offsets {}
     // SAFETY: as above.

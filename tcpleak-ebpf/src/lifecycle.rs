@@ -8,6 +8,7 @@ use aya_log_ebpf::{debug, warn};
 use tcpleak_ebpf::{Connection, Counter, Task, Use, birth, cost_slot, tcp_state};
 
 use crate::{
+    closes,
     kernel::{Address, Sock, describe_current_process},
     limits::Subject,
     maps::{CONNECTIONS, RECORD_SCRATCH, TASK_SCRATCH, count},
@@ -22,6 +23,8 @@ enum Event {
     PeerGone,
     /// Into CLOSE: the peer reset it, or both sides are done.
     Ended,
+    /// This side ends it first: TIME_WAIT will be here.
+    ClosedFirst,
     Closed,
 }
 
@@ -34,8 +37,8 @@ impl Event {
             (tcp_state::SYN_SENT, tcp_state::ESTABLISHED) => Some(Self::Connected),
             (tcp_state::SYN_RECV, tcp_state::ESTABLISHED) => Some(Self::PassivelyOpened),
             (_, tcp_state::CLOSE_WAIT) => Some(Self::PeerGone),
-            (tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1)
-            | (tcp_state::CLOSE_WAIT, tcp_state::LAST_ACK) => Some(Self::Closed),
+            (tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1) => Some(Self::ClosedFirst),
+            (tcp_state::CLOSE_WAIT, tcp_state::LAST_ACK) => Some(Self::Closed),
             // A connection that never was has no peer.
             (tcp_state::SYN_SENT | tcp_state::SYN_RECV | tcp_state::LISTEN, tcp_state::CLOSE) => {
                 None
@@ -59,7 +62,8 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
         return;
     };
     match event {
-        Event::Connecting => connecting::<S>(context, sock),
+        Event::Connecting => acts::<S>(context, sock, true),
+        Event::ClosedFirst => acts::<S>(context, sock, false),
         Event::Connected => connected(sock),
         Event::PassivelyOpened => passively_opened(context, sock),
         Event::PeerGone => peer_gone(context, sock),
@@ -203,17 +207,49 @@ fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, sock: u64,
     }
 }
 
-fn connecting<S: Stacks>(context: &impl EbpfContext, sock: Sock) {
-    if let Some(record) = new_record(Capture::State, sock, birth::PENDING) {
-        own::<S>(
+/// The running process opens a connection, or is the first to close one. Both capture at one place: a
+/// program that did at two would take the kernel twice as long to check.
+#[inline(always)]
+fn acts<S: Stacks>(context: &impl EbpfContext, sock: Sock, opens: bool) {
+    let Some(task) = TASK_SCRATCH.get_ptr_mut(Capture::State as u32) else {
+        return;
+    };
+    // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
+    let task: &mut Task = unsafe { &mut *task };
+    let is_process = describe_current_process(task);
+    let (subject, wanted) = match opens {
+        true => (Subject::Origin, true),
+        false => (Subject::Close, closes::wants_path(sock)),
+    };
+    let mut path = 0;
+    if is_process && wanted && permit(subject, task.tgid) {
+        path = capture::<S>(
             context,
-            record,
-            sock.key(),
-            birth::CONNECTED,
             Capture::State,
+            sock.key(),
+            task,
+            cost_slot::LIFECYCLE,
         );
-        keep(context, sock, record);
     }
+    if opens {
+        connecting(context, sock, is_process.then_some(&*task), path);
+    } else {
+        closed(sock);
+        closes::count_close(sock, task, path);
+    }
+}
+
+fn connecting(context: &impl EbpfContext, sock: Sock, opener: Option<&Task>, origin: u64) {
+    let Some(record) = new_record(Capture::State, sock, birth::CONNECTED) else {
+        return;
+    };
+    record.bound = u8::from(record.ends.local_port != 0);
+    if let Some(opener) = opener {
+        record.opener = *opener;
+        record.origin = origin;
+        describe_opening(context, record);
+    }
+    keep(context, sock, record);
 }
 
 fn passively_opened(context: &impl EbpfContext, sock: Sock) {
@@ -281,8 +317,8 @@ fn new_record(program: Capture, sock: Sock, birth: u8) -> Option<&'static mut Co
     Some(record)
 }
 
-/// Writes the running process into the record of a socket. A kernel thread is no owner: before 5.12
-/// they did the work of io_uring. What one has accepted can still be claimed by its first use.
+/// Writes the running process into the record of a socket that it took. A kernel thread is no owner:
+/// before 5.12 they did the work of io_uring. What one has accepted can still be claimed by its first use.
 #[inline(always)]
 fn own<S: Stacks>(
     context: &impl EbpfContext,
@@ -292,9 +328,6 @@ fn own<S: Stacks>(
     slot: Capture,
 ) {
     if !describe_current_process(&mut record.opener) {
-        if birth == birth::CONNECTED {
-            record.birth = birth;
-        }
         return;
     }
     record.birth = birth;
@@ -305,6 +338,12 @@ fn own<S: Stacks>(
         };
         record.origin = capture::<S>(context, slot, sock, &record.opener, accounted);
     }
+    describe_opening(context, record);
+}
+
+/// What else is kept of an opening in the running process.
+#[inline(always)]
+fn describe_opening(context: &impl EbpfContext, record: &mut Connection) {
     // SAFETY: the helper takes nothing and returns a number.
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     debug!(

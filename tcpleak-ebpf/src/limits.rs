@@ -26,6 +26,8 @@ pub enum Subject {
     Origin,
     /// A read or a write.
     Use,
+    /// That this side was the first to close a connection.
+    Close,
 }
 
 /// Whether a process may be captured now; it counts as done.
@@ -37,12 +39,12 @@ pub fn permit(subject: Subject, tgid: u32, now: u64) -> bool {
     // SAFETY: only the presence of the entry is looked at.
     let suspect = unsafe { SUSPECTS.get(tgid) }.is_some();
     let quarters = match (suspect, subject) {
-        (false, Subject::Use) => 1,
+        (false, Subject::Use | Subject::Close) => 1,
         (false, Subject::Origin) => 2,
-        (true, Subject::Use) => 3,
+        (true, Subject::Use | Subject::Close) => 3,
         (true, Subject::Origin) => 4,
     };
-    let half = if subject == Subject::Use { 1 } else { 2 };
+    let half = if subject == Subject::Origin { 2 } else { 1 };
     let Some(process) = process_bucket(tgid) else {
         return false;
     };

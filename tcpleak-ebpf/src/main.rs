@@ -11,6 +11,7 @@
 mod calls;
 mod cause;
 mod chain;
+mod closes;
 mod cost;
 mod kernel;
 mod lifecycle;

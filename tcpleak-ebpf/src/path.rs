@@ -29,7 +29,7 @@ use crate::{
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Capture {
-    /// A state change: connect().
+    /// A state change: connect(), or the first close.
     State = 0,
     /// accept().
     Accept = 1,
@@ -133,11 +133,12 @@ fn is_of_other_code(path: &mut CapturedPath, saved: Address, slot: Capture, sock
 #[inline(always)]
 pub fn permit(subject: Subject, tgid: u32) -> bool {
     let permitted = limits::permit(subject, tgid, now());
-    if !permitted {
-        count(match subject {
-            Subject::Origin => Counter::OriginsUnsampled,
-            Subject::Use => Counter::UsesUnsampled,
-        });
+    match subject {
+        _ if permitted => {}
+        Subject::Origin => count(Counter::OriginsUnsampled),
+        Subject::Use => count(Counter::UsesUnsampled),
+        // It is counted without a path.
+        Subject::Close => {}
     }
     permitted
 }

@@ -1,6 +1,6 @@
 //! Wires the parts together, one function for each command.
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -9,12 +9,12 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Cli, Command, Snapshot, Watch},
+    cli::{BUDGET, CAPTURES, Cli, Command, Snapshot, TimeWait, Watch},
     code_path::reader,
     doctor,
     judge::Rules,
     observer::Observer,
-    output::Reporter,
+    output::{Reporter, View},
     probe::{Options, Probe},
     process::is_running,
     report::Report,
@@ -37,6 +37,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             None => watch(cli.watch).await,
             Some(Command::Snapshot(options)) => snapshot(options).await,
+            Some(Command::TimeWait(options)) => time_wait(options).await,
             Some(Command::Doctor(options)) => doctor::run(options).await,
             Some(Command::LeakForDoctor) => doctor::leak(),
             Some(Command::ReadCode) => {
@@ -81,9 +82,7 @@ async fn snapshot(options: Snapshot) -> anyhow::Result<ExitCode> {
 
 async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
     check(&options.select)?;
-    let mut reporter = open(&options.output)?;
-    let mut interrupted = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
-    let mut terminated = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let reporter = open(&options.output)?;
     let probe = Probe::load(Options {
         trace: true,
         accept_stacks: options.accept_stacks,
@@ -96,8 +95,53 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         traceable: probe.can_trace(),
     };
     let pids = options.select.pid.clone();
-    let mut observer = Observer::new(probe, options.select, rules, options.budget)?;
-    let end = options.duration.map(|duration| Instant::now() + duration);
+    let observer = Observer::new(probe, options.select, rules, options.budget)?;
+    let report = follow(
+        observer,
+        reporter,
+        options.interval,
+        options.duration,
+        &pids,
+    )
+    .await?;
+    Ok(status(&report))
+}
+
+async fn time_wait(options: TimeWait) -> anyhow::Result<ExitCode> {
+    let mut reporter = open(&options.output)?.showing(View::Ports);
+    let probe = Probe::load(Options {
+        trace: !options.once,
+        captures: CAPTURES,
+        verbose: options.output.verbose,
+        ..Options::default()
+    })?;
+    let select = Select::every_leak();
+    let rules = Rules {
+        min_age: select.min_age,
+        watching: !options.once,
+        traceable: probe.can_trace(),
+    };
+    let mut observer = Observer::new(probe, select, rules, BUDGET)?.with_ports();
+    if options.once {
+        reporter.finish(&observer.look().await?)?;
+    } else {
+        follow(observer, reporter, options.interval, options.duration, &[]).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks again and again, until Ctrl-C, the given time, or the end of the given processes. Gives the last
+/// report.
+async fn follow(
+    mut observer: Observer,
+    mut reporter: Reporter,
+    interval: Duration,
+    duration: Option<Duration>,
+    pids: &[u32],
+) -> anyhow::Result<Report> {
+    let mut interrupted = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let mut terminated = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let end = duration.map(|duration| Instant::now() + duration);
     loop {
         let started = Instant::now();
         let report = observer.look().await?;
@@ -105,7 +149,7 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         if !pids.is_empty() && !pids.iter().any(|pid| is_running(*pid)) {
             break;
         }
-        let next = started + observer.pause(options.interval);
+        let next = started + observer.pause(interval);
         tokio::select! {
             () = observer.listen_until(next) => {}
             _ = interrupted.recv() => break,
@@ -113,12 +157,12 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
             () = at(end) => break,
         }
         if reporter.is_abandoned() {
-            return Ok(status(&report));
+            return Ok(report);
         }
     }
     let report = observer.look().await?;
     reporter.finish(&report)?;
-    Ok(status(&report))
+    Ok(report)
 }
 
 fn open(output: &crate::cli::Output) -> anyhow::Result<Reporter> {

@@ -28,11 +28,18 @@ impl Cli {
         match &self.command {
             None => self.watch.output.verbose,
             Some(Command::Snapshot(snapshot)) => snapshot.output.verbose,
+            Some(Command::TimeWait(options)) => options.output.verbose,
             Some(Command::Doctor(doctor)) => doctor.verbose,
             Some(Command::LeakForDoctor | Command::ReadCode) => false,
         }
     }
 }
+
+/// Most CPU time that watching may cost, unless the user says otherwise, as a part of one core.
+pub const BUDGET: f64 = 0.01;
+
+/// Most captures of one process in a second, unless the user says otherwise.
+pub const CAPTURES: u32 = 200;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +48,7 @@ Examples:
   sudo tcpleak --remote 10.0.0.0/8        only connections to these peers
   sudo tcpleak snapshot --all             what the kernel shows now, leaks or not
   sudo tcpleak snapshot --format json     one document for a script
+  sudo tcpleak time-wait                  who uses up ports, and when they run out
   sudo tcpleak doctor                     what works on this kernel, proven by a leak of its own
 
 Exit status:
@@ -56,6 +64,9 @@ The words (verdicts, evidence, ages) are explained in docs/verdicts.md.";
 pub enum Command {
     /// Look once, without tracing: which leaked connections exist now, and who holds them.
     Snapshot(Snapshot),
+    /// Show who uses up ports: sockets in TIME_WAIT by who closed the connections first, how many ports
+    /// are left for each destination and when they run out, and what would help.
+    TimeWait(TimeWait),
     /// Show what works on this kernel and with these rights, and prove it on a leak of its own.
     Doctor(Doctor),
     /// The leak that the doctor finds: one connection whose peer is gone, held until standard input
@@ -93,8 +104,25 @@ pub struct Watch {
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent)]
     pub budget: f64,
     /// Most code paths that are captured of one process in a second, over time.
-    #[arg(long, value_name = "NUMBER", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", default_value_t = CAPTURES, value_parser = clap::value_parser!(u32).range(1..))]
     pub captures: u32,
+}
+
+/// Options of looking at ports.
+#[derive(Clone, Debug, Args)]
+pub struct TimeWait {
+    /// Look once, without tracing: who closed the connections is not known then.
+    #[arg(long, conflicts_with_all = ["duration", "interval"])]
+    pub once: bool,
+    /// Where the report goes, and how it looks.
+    #[command(flatten)]
+    pub output: Output,
+    /// Time between two looks (500ms, 1s, 2m).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Stop after this time instead of waiting for Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
 }
 
 /// Options of the snapshot.
@@ -180,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_a_part_of_one_core() {
-        assert_eq!(percent("1%"), Ok(0.01));
+        assert_eq!(percent("1%"), Ok(BUDGET), "the default of --budget");
         assert_eq!(percent("0.5"), Ok(0.005));
         for wrong in ["0", "-1%", "101%", "NaN", "inf", "%", "one"] {
             assert!(percent(wrong).is_err(), "{wrong}");

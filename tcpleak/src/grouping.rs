@@ -111,6 +111,9 @@ impl Grouping {
             kernel: context.kernel.into(),
             totals,
             groups,
+            time_wait: Vec::new(),
+            ports: Vec::new(),
+            advice: Vec::new(),
             notes,
         }
     }

@@ -21,6 +21,7 @@ pub mod judge;
 pub mod observer;
 pub mod output;
 pub mod plain;
+pub mod ports;
 pub mod probe;
 pub mod process;
 pub mod report;

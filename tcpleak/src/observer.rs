@@ -1,5 +1,7 @@
 //! One look after another at the host: surveys, judges, and gathers what the report needs.
 
+mod ports;
+
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -25,6 +27,8 @@ use crate::{
     tracker::Tracker,
 };
 
+pub use self::ports::PortWatch;
+
 /// Fingerprints that are remembered to stand for paths with another one.
 const SAME_PATHS: NonZeroUsize = NonZeroUsize::new(32_768).unwrap();
 
@@ -40,6 +44,7 @@ pub struct Observer {
     grouping: Grouping,
     processes: Processes,
     code_paths: CodePaths,
+    ports: PortWatch,
     /// The first fingerprint of each path that has several.
     same_paths: LruCache<u64, u64>,
     governor: Governor,
@@ -63,6 +68,7 @@ impl Observer {
             grouping: Grouping::default(),
             processes: Processes::new(),
             code_paths: CodePaths::start()?,
+            ports: PortWatch::default(),
             same_paths: LruCache::new(SAME_PATHS),
             governor: Governor::new(budget),
             reader: ReaderTime::default(),
@@ -80,6 +86,13 @@ impl Observer {
         }
         observer.govern();
         Ok(observer)
+    }
+
+    /// Has every look be one at the ports too.
+    #[must_use]
+    pub fn with_ports(mut self) -> Self {
+        self.ports = PortWatch::always();
+        self
     }
 
     /// Takes a survey and reports on it.
@@ -114,10 +127,30 @@ impl Observer {
             alive: &|process| is_alive(process.pid, process.start_ns),
             notes: self.notes(),
         };
-        let report = self.grouping.report(&self.tracker, cases, context);
+        let mut report = self.grouping.report(&self.tracker, cases, context);
+        self.look_at_ports().await;
+        self.ports.add_to(&mut report);
         let cost = self.probe.thread_time().saturating_sub(cost_before);
         self.survey_costs = [self.survey_costs[1], cost];
         Ok(report)
+    }
+
+    async fn look_at_ports(&mut self) {
+        let now = self.tracker.now();
+        if !self.ports.is_due(now) {
+            return;
+        }
+        let before = self.probe.thread_time();
+        match self.probe.ports() {
+            Ok(table) => {
+                let cost = self.probe.thread_time().saturating_sub(before);
+                let paths = (&self.code_paths, &mut self.same_paths);
+                self.ports
+                    .observe(table, cost, paths, &mut self.processes)
+                    .await;
+            }
+            Err(error) => self.ports.failed(now, &error.to_string()),
+        }
     }
 
     /// How long to wait between two looks: as asked, but longer on a host where a look is costly.

@@ -5,6 +5,7 @@
 //! document. Ages and durations are seconds, times are RFC 3339 in UTC, sizes are bytes.
 
 mod code;
+mod ports;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use code::{CodePath, Direction, Frame, Incomplete, LastUse, PathKind, Title, TitlePath};
+pub use ports::{Advice, AdviceKind, PIDS_LISTED, PortHeadroom, ROWS_LISTED, TimeWait};
 
 /// Version of the JSON document. It changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -39,6 +41,12 @@ pub struct Report {
     pub totals: Totals,
     /// Groups of connections, worst first.
     pub groups: Vec<Group>,
+    /// Sockets in TIME_WAIT by who closed the connections first, most first, at most 50 rows.
+    pub time_wait: Vec<TimeWait>,
+    /// Ports of the destinations that take a notable part of them, the fullest first, at most 50 rows.
+    pub ports: Vec<PortHeadroom>,
+    /// What would help, where ports run out or many sockets are in TIME_WAIT.
+    pub advice: Vec<Advice>,
     /// What this report does not know, each a sentence.
     pub notes: Vec<String>,
 }

@@ -4,6 +4,9 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use clap::Args;
 
+/// How long the peer must be gone, unless the user says otherwise.
+const MIN_AGE: Duration = Duration::from_secs(10);
+
 /// Which connections to report.
 #[derive(Clone, Debug, Args)]
 pub struct Select {
@@ -25,6 +28,20 @@ pub struct Select {
     /// Also report groups that are not leaks (yet).
     #[arg(long)]
     pub all: bool,
+}
+
+impl Select {
+    /// Every leak of the host.
+    pub fn every_leak() -> Self {
+        Self {
+            pid: Vec::new(),
+            comm: Vec::new(),
+            port: Vec::new(),
+            remote: Vec::new(),
+            min_age: MIN_AGE,
+            all: false,
+        }
+    }
 }
 
 /// A network in CIDR notation, or one address.

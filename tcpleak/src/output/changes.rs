@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    report::{Frame, Group, Qualifier, Report, Verdict},
+    report::{Frame, Group, PortHeadroom, Qualifier, Report, Verdict},
     title::own_functions_of,
 };
 
@@ -26,6 +26,8 @@ pub enum Change<'a> {
     Ended(&'a Group),
     /// The group is not in the report any more.
     Cleared(&'a Group),
+    /// The ports to a destination have begun to run out.
+    PortsRunOut(&'a PortHeadroom),
 }
 
 /// Compares two reports: first the groups of `current`, then the groups that only `previous` has.
@@ -75,6 +77,13 @@ pub fn changes<'a>(previous: &'a Report, current: &'a Report) -> Vec<Change<'a>>
             && !has_ended(group)
     });
     changes.extend(cleared.map(Change::Cleared));
+    let run_out = |report: &'a Report| report.ports.iter().filter(|ports| ports.close_to_limit);
+    let is_new = |ports: &&PortHeadroom| {
+        let same =
+            |before: &PortHeadroom| before.netns == ports.netns && before.place() == ports.place();
+        !run_out(previous).any(same)
+    };
+    changes.extend(run_out(current).filter(is_new).map(Change::PortsRunOut));
     changes
 }
 
@@ -143,7 +152,7 @@ fn last_use(group: &Group) -> [Vec<Cow<'_, str>>; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{dead_fd, eof_unread, handler, own, path, report};
+    use crate::output::samples::{dead_fd, eof_unread, handler, own, path, ports_run_out, report};
     use crate::report::PathKind;
 
     /// The changes in one word each, with the count.
@@ -157,6 +166,7 @@ mod tests {
                 }
                 Change::Ended(group) => format!("ended {} {}", group.verdict, group.count),
                 Change::Cleared(group) => format!("cleared {} {}", group.verdict, group.count),
+                Change::PortsRunOut(ports) => format!("ports {}", ports.place()),
             })
             .collect()
     }
@@ -313,6 +323,15 @@ mod tests {
             told(vec![counting(20)], vec![counting(30), ended(20)]),
             ["ended eof-unread 20", "new eof-unread 30"]
         );
+    }
+
+    #[test]
+    fn that_ports_run_out_is_told_once() {
+        let run_out = ports_run_out();
+        let told = changes(&report(Vec::new()), &run_out);
+        assert!(matches!(told[..], [Change::PortsRunOut(_)]), "{told:?}");
+        assert!(changes(&run_out, &run_out).is_empty());
+        assert!(changes(&run_out, &report(Vec::new())).is_empty());
     }
 
     #[test]

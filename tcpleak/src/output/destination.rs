@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Seek, Write},
+    io::{self, IsTerminal, Seek, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -87,6 +87,14 @@ impl Destination {
                 .map_or(WIDTH_OF_A_PIPE, |(width, _)| usize::from(width.0)),
             Kind::Regular { .. } | Kind::Special { .. } => WIDTH_OF_A_FILE,
         }
+    }
+
+    /// Rows of the terminal that this is; `None` when it is something else.
+    pub fn screen(&self) -> Option<usize> {
+        let stdout = io::stdout();
+        let is_terminal = matches!(self.0, Kind::Stdout) && stdout.is_terminal();
+        let size = is_terminal.then(|| terminal_size::terminal_size_of(stdout))??;
+        Some(usize::from(size.1.0))
     }
 
     /// Makes `bytes` the whole content of a file: a reader finds the old content or the new one,

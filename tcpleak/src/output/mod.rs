@@ -14,7 +14,7 @@ pub mod text;
 pub(crate) mod samples;
 
 pub use changes::{Change, changes};
-pub use reporter::Reporter;
+pub use reporter::{Reporter, View};
 
 #[cfg(doc)]
 use crate::report::Report;

@@ -13,9 +13,21 @@ use super::{
 };
 use crate::{cli::Format, report::Report};
 
+/// Clears the screen and what was scrolled off it, and goes to its first line.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J\x1b[3J";
+
 /// Least time between two lines about a count: a leak that grows every second would scroll the code
 /// path that causes it out of sight.
 const COUNTS_EVERY: SignedDuration = SignedDuration::from_secs(10);
+
+/// What a text is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Leaks.
+    Leaks,
+    /// Ports and TIME_WAIT. On a terminal the whole screen is written anew each time.
+    Ports,
+}
 
 /// Shows the reports of one run.
 ///
@@ -23,6 +35,7 @@ const COUNTS_EVERY: SignedDuration = SignedDuration::from_secs(10);
 /// |---|---|---|
 /// | `text` | the first report, then what changes; counts at most every ten seconds | the whole report |
 /// | `text` to a file | the file is replaced when something changes | and once more |
+/// | `text` on ports | on a terminal the whole screen each time, elsewhere nothing | the whole report |
 /// | `json` | nothing | one document |
 /// | `ndjson` | one line per report | one line |
 ///
@@ -31,6 +44,7 @@ const COUNTS_EVERY: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Debug)]
 pub struct Reporter {
     format: Format,
+    view: View,
     full_stacks: bool,
     destination: Destination,
     /// The report that the text on the screen, or in the file, is about.
@@ -47,10 +61,18 @@ impl Reporter {
     pub fn open(format: Format, output: Option<&Path>, full_stacks: bool) -> io::Result<Self> {
         Ok(Self {
             format,
+            view: View::Leaks,
             full_stacks,
             destination: Destination::open(output)?,
             shown: None,
         })
+    }
+
+    /// Has the text be about something else.
+    #[must_use]
+    pub fn showing(mut self, view: View) -> Self {
+        self.view = view;
+        self
     }
 
     /// Takes one of the reports of a watch, but the last.
@@ -58,7 +80,10 @@ impl Reporter {
         match self.format {
             Format::Json => Ok(()),
             Format::Ndjson => self.line(report),
-            Format::Text => self.update_text(report),
+            Format::Text => match self.view {
+                View::Leaks => self.update_text(report),
+                View::Ports => self.update_screen(report),
+            },
         }
     }
 
@@ -71,6 +96,15 @@ impl Reporter {
                 self.destination.replace(&document)
             }
             Format::Ndjson => self.line(report),
+            Format::Text if self.view == View::Ports => {
+                let mut page = self.page();
+                self.text().render_ports(report, &mut page)?;
+                let page = page.into_inner();
+                match self.destination.screen() {
+                    Some(_) => self.destination.replace(&[CLEAR, &page].concat()),
+                    None => self.destination.replace(&page),
+                }
+            }
             Format::Text => {
                 let mut page = self.page();
                 if self.shown.is_some() && !self.destination.is_replaced() {
@@ -91,6 +125,19 @@ impl Reporter {
         let mut line = Vec::new();
         ndjson::render(report, &mut line)?;
         self.destination.append(&line)
+    }
+
+    /// The screen has room for so many lines, and the last one is where the cursor stays.
+    fn update_screen(&mut self, report: &Report) -> io::Result<()> {
+        let Some(rows) = self.destination.screen() else {
+            return Ok(());
+        };
+        let mut page = self.page();
+        self.text().render_ports(report, &mut page)?;
+        let page = page.into_inner();
+        let shown = page.split_inclusive(|byte| *byte == b'\n');
+        let shown: Vec<&[u8]> = shown.take(rows.saturating_sub(1)).collect();
+        self.destination.replace(&[CLEAR, &shown.concat()].concat())
     }
 
     fn update_text(&mut self, report: &Report) -> io::Result<()> {

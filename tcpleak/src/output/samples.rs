@@ -2,8 +2,9 @@
 
 use crate::{
     report::{
-        AgeKind, CodePath, Connection, Direction, Evidence, Frame, Group, Holder, Incomplete,
-        LastUse, Opener, PathKind, Process, Qualifier, Report, SCHEMA, Totals, Verdict,
+        Advice, AdviceKind, AgeKind, CodePath, Connection, Direction, Evidence, Frame, Group,
+        Holder, Incomplete, LastUse, Opener, PathKind, PortHeadroom, Process, Qualifier, Report,
+        SCHEMA, TimeWait, Totals, Verdict,
     },
     title,
 };
@@ -33,7 +34,78 @@ pub fn report(groups: Vec<Group>) -> Report {
             ..Totals::default()
         },
         groups,
+        time_wait: Vec::new(),
+        ports: Vec::new(),
+        advice: Vec::new(),
         notes: Vec::new(),
+    }
+}
+
+/// A report on ports that run out, and who causes it.
+pub fn ports_run_out() -> Report {
+    let curl = Process {
+        comm: "curl".into(),
+        ..eof_unread().process
+    };
+    let row = TimeWait {
+        process: Some(curl.clone()),
+        pids: vec![4242],
+        pids_total: 1,
+        origin: Some(path(PathKind::Connect, vec![own("fetch", "crawl.c", 42)])),
+        close: None,
+        netns: curl.netns,
+        local: "10.0.0.5".into(),
+        remote: Some("10.0.0.9:443".into()),
+        count: 20_000,
+        unsampled: 18_000,
+        rate_per_s: Some(400.0),
+        older_than_tracer: 0,
+    };
+    Report {
+        time_wait: vec![
+            row.clone(),
+            TimeWait {
+                process: None,
+                pids: Vec::new(),
+                pids_total: 0,
+                origin: None,
+                count: 4_000,
+                unsampled: 0,
+                rate_per_s: Some(80.0),
+                older_than_tracer: 4_000,
+                ..row
+            },
+        ],
+        ports: vec![PortHeadroom {
+            netns: curl.netns,
+            source: "10.0.0.5".into(),
+            destination: "10.0.0.9:443".into(),
+            in_use: 24_012,
+            available: 4_220,
+            by_state: [("TIME_WAIT", 24_000), ("ESTABLISHED", 12)].into(),
+            taken_for_all: 1,
+            reusable: 0,
+            bound: false,
+            rate_per_s: 400.0,
+            runs_out_in_s: Some(11.0),
+            basis: "400.0 closed in a second, over the last 10 s".into(),
+            close_to_limit: true,
+        }],
+        advice: vec![
+            Advice {
+                kind: AdviceKind::Helps,
+                text: "Use connections again.".into(),
+            },
+            Advice {
+                kind: AdviceKind::Myth,
+                text: "tcp_fin_timeout is another thing.".into(),
+            },
+        ],
+        totals: Totals {
+            time_wait: 24_000,
+            ..Totals::default()
+        },
+        ..report(Vec::new())
     }
 }
 

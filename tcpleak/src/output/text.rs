@@ -7,6 +7,7 @@ mod explanation;
 mod group;
 mod headline;
 mod page;
+mod ports;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,7 @@ impl Text {
             page.blank()?;
             group::write(group, None, self.full_stacks, &mut page)?;
         }
+        ports::write_warning(report, &mut page)?;
         write_notes(&report.notes, &mut page)
     }
 
@@ -82,6 +84,7 @@ impl Text {
                     group::write(group, Some(&time), self.full_stacks, &mut page)?;
                 }
                 Change::Count { before, group } => write_count(*before, group, &time, &mut page)?,
+                Change::PortsRunOut(ports) => ports::write_change(ports, &time, &mut page)?,
                 Change::Ended(group) => {
                     let count = things(group.count, "connection", "connections");
                     write_change(
@@ -155,6 +158,11 @@ impl Text {
             page.paragraph(2, &[Span::new(RED, &leaked), Span::new(NORMAL, &rest)])?;
         }
         page.paragraph(2, &[Span::new(NORMAL, &totals(report))])?;
+        self.made(report, page)
+    }
+
+    /// Which version made the report, where and when.
+    fn made(&self, report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         let taken = self.time(report, "%Y-%m-%d %H:%M:%S %Z");
         let made = format!(
             "tcpleak {} on Linux {}, {taken}",

@@ -163,7 +163,7 @@ fn moment(nanoseconds: u64) -> Option<Duration> {
     (nanoseconds != 0).then(|| Duration::from_nanos(nanoseconds))
 }
 
-fn name(comm: &[u8; wire::COMM_LEN]) -> String {
+pub fn name(comm: &[u8; wire::COMM_LEN]) -> String {
     let end = comm
         .iter()
         .position(|byte| *byte == 0)

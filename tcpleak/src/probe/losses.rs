@@ -45,15 +45,7 @@ pub enum Slot {
 
 /// Reads the counters of the programs.
 pub fn read(ebpf: &Ebpf) -> Losses {
-    let counters = ebpf
-        .map("COUNTERS")
-        .and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok());
-    let counter = |slot: Counter| {
-        counters
-            .as_ref()
-            .and_then(|counters| counters.get(&(slot as u32), 0).ok())
-            .map_or(0, |values| values.iter().sum())
-    };
+    let counter = |slot| counter(ebpf, slot);
     Losses {
         connections_dropped: counter(Counter::ConnectionsDropped),
         paths_dropped: counter(Counter::PathsDropped),
@@ -63,6 +55,18 @@ pub fn read(ebpf: &Ebpf) -> Losses {
         recursion_misses: recursion_misses(ebpf),
         stale_records: counter(Counter::StaleRecords),
     }
+}
+
+/// Closes that there was no room to count.
+pub fn closes_dropped(ebpf: &Ebpf) -> u64 {
+    counter(ebpf, Counter::ClosesDropped)
+}
+
+fn counter(ebpf: &Ebpf, slot: Counter) -> u64 {
+    ebpf.map("COUNTERS")
+        .and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok())
+        .and_then(|counters| counters.get(&(slot as u32), 0).ok())
+        .map_or(0, |values| values.iter().sum())
 }
 
 /// The kernel counts a program's missed runs in the information about its descriptor.

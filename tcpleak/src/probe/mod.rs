@@ -5,6 +5,7 @@
 
 mod captures;
 mod clock;
+mod closes;
 mod decode;
 mod error;
 mod force;
@@ -14,6 +15,7 @@ mod iterators;
 mod losses;
 mod namespaces;
 mod offsets;
+mod ports;
 mod programs;
 mod sock_diag;
 mod source;
@@ -28,10 +30,11 @@ pub use self::{
     error::ProbeError,
     hooks::{Hook, Job, Refusal},
 };
-use self::{force::Forced, losses::Slot, source::Source};
+use self::{force::Forced, losses::Slot, ports::PortDump, source::Source};
 use crate::{
     code_path::{ChainOf, CodeLayout},
     governor::{Costs, Effort},
+    ports::PortTable,
     survey::Survey,
 };
 
@@ -54,6 +57,8 @@ pub struct Probe {
     hooks: Vec<Hook>,
     suspects: HashSet<u32>,
     caveats: Vec<String>,
+    ports: PortDump,
+    traced_since: Option<Duration>,
 }
 
 impl Probe {
@@ -62,7 +67,10 @@ impl Probe {
     pub fn load(options: Options) -> Result<Self, ProbeError> {
         let forced = Forced::from_environment().map_err(ProbeError::Forced)?;
         let (source, hooks) = Source::open(options, &forced)?;
+        let traced = options.trace && source.can_trace();
         Ok(Self {
+            ports: PortDump::default(),
+            traced_since: traced.then(clock::now),
             caveats: source.caveats(),
             source,
             hooks,
@@ -94,6 +102,15 @@ impl Probe {
     /// Reads every TCP socket of the host.
     pub fn survey(&mut self) -> Result<Survey, ProbeError> {
         Ok(self.source.survey(&self.suspects)?)
+    }
+
+    /// Reads which ports are in use in every network namespace, and who closed connections first.
+    pub fn ports(&mut self) -> Result<PortTable, ProbeError> {
+        let closes = match self.source.programs_mut() {
+            Some(programs) if self.traced_since.is_some() => closes::take(&mut programs.ebpf),
+            _ => closes::Taken::default(),
+        };
+        Ok(self.ports.take(closes, self.traced_since)?)
     }
 
     /// Names the processes whose healthy connections surveys show too: that helps to tell a pool

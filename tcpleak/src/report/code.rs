@@ -122,6 +122,8 @@ pub enum PathKind {
     Read,
     /// A write.
     Write,
+    /// close() or shutdown(), by whoever ended the connection first.
+    Close,
 }
 
 /// One function on a code path.

@@ -59,6 +59,7 @@ fn write_origin(
         PathKind::FirstUse => "first used (accept() was not seen) by (innermost first)",
         PathKind::Read => "first read by (innermost first)",
         PathKind::Write => "first written by (innermost first)",
+        PathKind::Close => "closed by (innermost first)",
     };
     let shown = |rows| match full_stacks {
         true => Shown::Whole,

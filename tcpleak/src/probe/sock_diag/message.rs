@@ -67,7 +67,10 @@ pub struct Diag {
     pub receive_queue: u32,
     /// Bytes written and not acknowledged; of a listener, the most connections that may wait.
     pub send_queue: u32,
-    /// What TCP knows.
+    /// How long it stays in TIME_WAIT; `None` for a socket in another state, and for a small one in
+    /// FIN_WAIT2.
+    pub time_wait_left: Option<Duration>,
+    /// What TCP knows, where that was asked for.
     pub info: Option<Info>,
     /// Whether it is a part of an MPTCP connection.
     pub is_subflow: bool,
@@ -101,17 +104,18 @@ pub enum Reply {
     Failed(i32),
 }
 
-/// Asks for the sockets of a family in some states.
-pub fn dump_request(family: u8, states: u32) -> [u8; REQUEST] {
-    request(NLM_F_REQUEST | NLM_F_DUMP, family, states, &[0; SOCKET_ID])
+/// Asks for the sockets of a family in some states; what TCP knows of each is most of the answer.
+pub fn dump_request(family: u8, states: u32, info: bool) -> [u8; REQUEST] {
+    let flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request(flags, family, states, info, &[0; SOCKET_ID])
 }
 
 /// Asks for one socket.
 pub fn single_request(family: u8, id: &SocketId) -> [u8; REQUEST] {
-    request(NLM_F_REQUEST, family, u32::MAX, id)
+    request(NLM_F_REQUEST, family, u32::MAX, true, id)
 }
 
-fn request(flags: u16, family: u8, states: u32, id: &SocketId) -> [u8; REQUEST] {
+fn request(flags: u16, family: u8, states: u32, info: bool, id: &SocketId) -> [u8; REQUEST] {
     let mut bytes = [0; REQUEST];
     let mut place = bytes.iter_mut();
     let mut put = |field: &[u8]| {
@@ -125,7 +129,8 @@ fn request(flags: u16, family: u8, states: u32, id: &SocketId) -> [u8; REQUEST] 
     put(&flags.to_ne_bytes());
     // Sequence number and port: one request is under way at a time.
     put(&[0; 8]);
-    put(&[family, IPPROTO_TCP, 1 << (ATTRIBUTE_INFO - 1), 0]);
+    let extensions = u8::from(info) << (ATTRIBUTE_INFO - 1);
+    put(&[family, IPPROTO_TCP, extensions, 0]);
     put(&states.to_ne_bytes());
     put(id);
     bytes
@@ -185,6 +190,12 @@ fn diag(bytes: &[u8]) -> Option<Diag> {
         receive_queue: u32_at(bytes, 56)?,
         send_queue: u32_at(bytes, 60)?,
         inode: u32_at(bytes, 68)?,
+        time_wait_left: match (timer, state) {
+            (TIMER_TIME_WAIT, tcp_state::TIME_WAIT) => {
+                Some(Duration::from_millis(u32_at(bytes, 52)?.into()))
+            }
+            _ => None,
+        },
         info: None,
         is_subflow: false,
     };

@@ -65,13 +65,18 @@ fn one(payload: &[u8]) -> Diag {
 
 #[test]
 fn a_request_has_every_field_in_its_place() {
-    let bytes = dump_request(AF_INET6, LISTENERS);
+    let bytes = dump_request(AF_INET6, LISTENERS, true);
     assert_eq!(bytes[..4], 72_u32.to_ne_bytes());
     assert_eq!(bytes[4..6], 20_u16.to_ne_bytes());
     assert_eq!(bytes[6..8], 0x301_u16.to_ne_bytes());
     assert_eq!(bytes[16..20], [10, 6, 2, 0]);
     assert_eq!(bytes[20..24], (1_u32 << 10).to_ne_bytes());
     assert_eq!(bytes[24..], [0; 48]);
+
+    assert_eq!(
+        dump_request(AF_INET6, LISTENERS, false)[16..20],
+        [10, 6, 0, 0]
+    );
 
     let id: SocketId = std::array::from_fn(|index| index as u8);
     let bytes = single_request(AF_INET, &id);
@@ -213,4 +218,21 @@ fn bytes_cut_anywhere_or_changed_anywhere_are_read_without_harm() {
             assert!(replies(&changed).count() <= whole.len() / 4);
         }
     }
+}
+
+#[test]
+fn a_socket_in_time_wait_says_how_long_it_stays() {
+    let mut waiting = socket(AF_INET, tcp_state::TIME_WAIT, TIMER_TIME_WAIT);
+    waiting[52..56].copy_from_slice(&12_345_u32.to_ne_bytes());
+    let left = Duration::from_millis(12_345);
+    assert_eq!(one(&waiting).time_wait_left, Some(left));
+    waiting[1] = tcp_state::FIN_WAIT2;
+    let small = one(&waiting);
+    assert_eq!(
+        (small.state, small.time_wait_left),
+        (tcp_state::TIME_WAIT, None)
+    );
+    // A timer of another kind has nothing to do with it.
+    waiting[2] = 1;
+    assert_eq!(one(&waiting).time_wait_left, None);
 }

@@ -8,8 +8,8 @@
 mod dump;
 mod holders;
 mod memory;
-mod message;
-mod netlink;
+pub(super) mod message;
+pub(super) mod netlink;
 mod records;
 #[cfg(test)]
 mod test_socket;

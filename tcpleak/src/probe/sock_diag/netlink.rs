@@ -35,11 +35,20 @@ impl Netlink {
         Ok(Self(socket))
     }
 
-    /// Hands out every TCP socket that is in one of these states.
-    pub fn dump(&self, states: u32, mut take: impl FnMut(Diag)) -> io::Result<()> {
+    /// Hands out every TCP socket that is in one of these states, with what TCP knows of it.
+    pub fn dump(&self, states: u32, take: impl FnMut(Diag)) -> io::Result<()> {
+        self.dump_as(states, true, take)
+    }
+
+    /// The same without what TCP knows: most of the cost is that.
+    pub fn dump_ends(&self, states: u32, take: impl FnMut(Diag)) -> io::Result<()> {
+        self.dump_as(states, false, take)
+    }
+
+    fn dump_as(&self, states: u32, info: bool, mut take: impl FnMut(Diag)) -> io::Result<()> {
         let mut buffer = vec![0; DATAGRAM];
         for family in message::FAMILIES {
-            self.send(&message::dump_request(family, states))?;
+            self.send(&message::dump_request(family, states, info))?;
             while !self.receive(&mut buffer, &mut take)? {}
         }
         Ok(())

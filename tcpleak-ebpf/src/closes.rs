@@ -1,0 +1,135 @@
+//! Who closes first: TIME_WAIT is on that side, long after socket and process are gone.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{HashMap, PerCpuArray},
+};
+use tcpleak_ebpf::{
+    CLOSE_SPAN, CLOSE_SPANS, Closes, ClosesOf, Connection, Counter, Endpoints, Task, birth,
+};
+
+use crate::{
+    kernel::Sock,
+    lifecycle::now,
+    maps::{CONNECTIONS, count},
+};
+
+/// The first port that the kernel chooses for a client, unless it is told otherwise.
+const CHOSEN_PORTS: u16 = 32_768;
+
+/// How many connections each process has closed first, by what they have in common. User space removes
+/// what has not counted for a while.
+#[map]
+static CLOSES: HashMap<ClosesOf, Closes> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+/// What a count is put together from.
+#[repr(C)]
+struct Scratch {
+    of: ClosesOf,
+    new: Closes,
+    ends: Endpoints,
+}
+
+/// The only one who puts one together is the program of state changes.
+#[map]
+static CLOSES_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether the path that closes a connection tells more than the one that opened it: who accepts is one
+/// loop for all, as a rule.
+#[inline(always)]
+pub fn wants_path(sock: Sock) -> bool {
+    match record(sock) {
+        Some(record) => record.origin == 0 || is_accepted(record),
+        None => true,
+    }
+}
+
+/// Counts a connection that `task` is the first to close; `path` is zero where none was captured.
+#[inline(always)]
+pub fn count_close(sock: Sock, task: &Task, path: u64) {
+    let Some(scratch) = CLOSES_SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: the slot is this CPU's, and a program does not interrupt itself.
+    let Scratch { of, new, ends } = unsafe { &mut *scratch };
+    sock.endpoints(ends);
+    *of = ClosesOf::default();
+    of.start_ns = task.start_ns;
+    of.tgid = task.tgid;
+    of.netns = ends.netns;
+    of.local = ends.local;
+    let mut accepted = looks_accepted(ends);
+    let mut origin = 0;
+    let mut bound = 0;
+    if let Some(record) = record(sock) {
+        bound = u64::from(record.bound);
+        if record.birth != birth::BEFORE_TRACER {
+            accepted = is_accepted(record);
+            origin = record.origin;
+        }
+    }
+    if accepted {
+        of.passive = 1;
+        of.port = ends.local_port;
+    } else {
+        of.port = ends.remote_port;
+        of.remote = ends.remote;
+    }
+    let by_origin = !accepted && origin != 0;
+    of.path = if by_origin { origin } else { path };
+    of.closing = u8::from(!by_origin);
+    let at = now();
+    if let Some(closes) = CLOSES.get_ptr_mut(&*of) {
+        // SAFETY: entries are freed only after a grace period. When two CPUs count at once, one of the
+        // two may be lost.
+        add(unsafe { &mut *closes }, bound, at);
+        return;
+    }
+    *new = Closes {
+        at,
+        comm: task.comm,
+        ..Closes::default()
+    };
+    add(new, bound, at);
+    if CLOSES.insert(&*of, &*new, 0).is_err() {
+        count(Counter::ClosesDropped);
+    }
+}
+
+/// Counts one more, and clears the spans that have passed since the one before.
+#[inline(always)]
+fn add(closes: &mut Closes, bound: u64, at: u64) {
+    const LAST: u64 = CLOSE_SPANS as u64 - 1;
+    let (before, span) = (closes.at >> CLOSE_SPAN, at >> CLOSE_SPAN);
+    for step in 1..=CLOSE_SPANS as u64 {
+        if before + step > span {
+            break;
+        }
+        closes.spans[((before + step) & LAST) as usize] = 0;
+    }
+    closes.spans[(span & LAST) as usize] += 1;
+    closes.count += 1;
+    closes.bound += bound;
+    closes.at = at;
+}
+
+#[inline(always)]
+fn record(sock: Sock) -> Option<&'static Connection> {
+    // SAFETY: entries are freed only after a grace period, and read before the program ends.
+    unsafe { CONNECTIONS.get(sock.key()) }
+}
+
+#[inline(always)]
+fn is_accepted(record: &Connection) -> bool {
+    matches!(
+        record.birth,
+        birth::PENDING | birth::ACCEPTED | birth::FIRST_USED
+    )
+}
+
+/// Whether a connection that is older than the tracer was accepted, as far as its ports tell.
+#[inline(always)]
+fn looks_accepted(ends: &Endpoints) -> bool {
+    ends.local_port < CHOSEN_PORTS && ends.remote_port >= CHOSEN_PORTS
+}

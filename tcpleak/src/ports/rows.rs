@@ -1,0 +1,284 @@
+//! From what was found to the rows of a report: code paths and processes get their names.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    Found, Headroom, Place, Share,
+    time_wait::{Closer, apportion},
+};
+use crate::{
+    code_path::Resolved,
+    process::ProcessInfo,
+    report::{CodePath, PIDS_LISTED, PathKind, PortHeadroom, Process, ROWS_LISTED, TimeWait},
+    survey::ProcessId,
+};
+
+/// Names for what the kernel numbers.
+pub struct Names<'a> {
+    /// What /proc says of each process.
+    pub processes: &'a HashMap<ProcessId, ProcessInfo>,
+    /// Resolved code paths by fingerprint.
+    pub paths: &'a HashMap<u64, Resolved>,
+}
+
+/// What has one cause: a place, a program by its name and control group, and a code path.
+type Whole = (u32, Place, Option<(String, Option<String>)>);
+
+/// Rows on sockets in TIME_WAIT, most first.
+pub fn time_wait_of(found: &Found, names: &Names<'_>) -> Vec<TimeWait> {
+    let mut wholes: BTreeMap<Whole, BTreeMap<Option<Named>, Row>> = BTreeMap::new();
+    for share in &found.shares {
+        let by = share.by.as_ref();
+        let program = by.map(|by| {
+            let information = names.processes.get(&by.process);
+            let cgroup = information.and_then(|information| information.cgroup.clone());
+            (by.comm.clone(), cgroup)
+        });
+        let path = by.and_then(|by| Named::of(by, names));
+        let rows = wholes
+            .entry((share.netns, share.place, program))
+            .or_default();
+        rows.entry(path).or_default().add(share);
+    }
+    let mut found = Vec::new();
+    for ((netns, place, program), mut rows) in wholes {
+        give_to_the_others(&mut rows);
+        for (path, row) in rows {
+            found.push(row.into_report((netns, place), program.as_ref(), path, names));
+        }
+    }
+    found.sort_by_key(|row| std::cmp::Reverse(row.count));
+    found.truncate(ROWS_LISTED);
+    found
+}
+
+/// Rows on ports, the fullest first.
+pub fn ports_of(found: &Found) -> Vec<PortHeadroom> {
+    let rows = found.headroom.iter().take(ROWS_LISTED);
+    rows.map(port_headroom).collect()
+}
+
+fn port_headroom(ports: &Headroom) -> PortHeadroom {
+    PortHeadroom {
+        netns: ports.netns,
+        source: ports.source.to_string(),
+        destination: ports.destination.to_string(),
+        in_use: ports.in_use,
+        available: ports.available,
+        by_state: ports.by_state.clone(),
+        taken_for_all: ports.taken_for_all,
+        reusable: ports.reusable,
+        bound: ports.bound,
+        rate_per_s: ports.forecast.rate,
+        runs_out_in_s: ports.forecast.runs_out_in.map(|time| time.as_secs_f64()),
+        basis: ports.forecast.basis.clone(),
+        close_to_limit: ports.is_close_to_limit(),
+    }
+}
+
+/// A code path with its names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Named {
+    closing: bool,
+    path: CodePath,
+}
+
+impl Named {
+    fn of(by: &Closer, names: &Names<'_>) -> Option<Self> {
+        let kind = match by.closing {
+            true => PathKind::Close,
+            false => PathKind::Connect,
+        };
+        Some(Self {
+            closing: by.closing,
+            path: names.paths.get(&by.path?)?.of_kind(kind),
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Row {
+    processes: BTreeSet<ProcessId>,
+    count: u64,
+    unsampled: u64,
+    older: u64,
+    rate: Option<f64>,
+}
+
+impl Row {
+    fn add(&mut self, share: &Share) {
+        self.processes
+            .extend(share.by.as_ref().map(|by| by.process));
+        self.count += share.count;
+        self.older += share.older_than_tracer;
+        if let Some(rate) = share.rate {
+            self.rate = Some(self.rate.unwrap_or_default() + rate);
+        }
+    }
+
+    fn into_report(
+        self,
+        (netns, place): (u32, Place),
+        program: Option<&(String, Option<String>)>,
+        path: Option<Named>,
+        names: &Names<'_>,
+    ) -> TimeWait {
+        let known = |process: &&ProcessId| {
+            let information = names.processes.get(process);
+            information.is_some_and(|information| information.exe.is_some())
+        };
+        let shown = self.processes.iter().find(known).or(self.processes.first());
+        let process = program.map(|(comm, cgroup)| {
+            let information = shown.and_then(|process| names.processes.get(process));
+            Process {
+                pid: shown.map(|process| process.pid),
+                comm: comm.clone(),
+                exe: information.and_then(|information| information.exe.clone()),
+                cmdline: information.and_then(|information| information.cmdline.clone()),
+                cgroup: cgroup.clone(),
+                netns,
+            }
+        });
+        let (origin, close) = match path {
+            Some(Named {
+                closing: true,
+                path,
+            }) => (None, Some(path)),
+            Some(Named {
+                closing: false,
+                path,
+            }) => (Some(path), None),
+            None => (None, None),
+        };
+        let (local, remote) = match place {
+            Place::Opened {
+                source,
+                destination,
+            } => (source.to_string(), Some(destination.to_string())),
+            Place::Accepted { local } => (local.to_string(), None),
+        };
+        let pids = self.processes.iter().take(PIDS_LISTED);
+        TimeWait {
+            process,
+            pids: pids.map(|process| process.pid).collect(),
+            pids_total: self.processes.len() as u64,
+            origin,
+            close,
+            netns,
+            local,
+            remote,
+            count: self.count,
+            unsampled: self.unsampled,
+            rate_per_s: self.rate,
+            older_than_tracer: self.older,
+        }
+    }
+}
+
+/// Paths are sampled: what one program closed without a path is put down to its paths to the same place,
+/// as often as each was seen.
+fn give_to_the_others(rows: &mut BTreeMap<Option<Named>, Row>) {
+    if rows.len() < 2 {
+        return;
+    }
+    let Some(without) = rows.remove(&None) else {
+        return;
+    };
+    let weights: Vec<u64> = rows.values().map(|row| row.count).collect();
+    let total: u64 = weights.iter().sum();
+    let parts = apportion(without.count, &weights);
+    for ((row, part), weight) in rows.values_mut().zip(parts).zip(weights) {
+        row.count += part;
+        row.unsampled += part;
+        row.processes.extend(&without.processes);
+        let rate = without.rate.map(|rate| rate * weight as f64 / total as f64);
+        row.rate = match (row.rate, rate) {
+            (None, None) => None,
+            (own, given) => Some(own.unwrap_or_default() + given.unwrap_or_default()),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    fn share(pid: u32, path: Option<u64>, count: u64) -> Share {
+        Share {
+            netns: 7,
+            place: Place::Opened {
+                source: "10.0.0.1".parse().unwrap(),
+                destination: "10.0.0.2:80".parse().unwrap(),
+            },
+            by: Some(Closer {
+                process: ProcessId { pid, start_ns: 1 },
+                comm: "client".into(),
+                path,
+                closing: false,
+            }),
+            count,
+            older_than_tracer: 0,
+            rate: Some(count as f64),
+        }
+    }
+
+    fn rows(shares: Vec<Share>) -> Vec<TimeWait> {
+        let named = |name: &str| {
+            let path = samples::path(PathKind::Connect, vec![samples::own(name, "client.c", 1)]);
+            Resolved {
+                frames: path.frames,
+                incomplete: None,
+                unreadable: None,
+                requested_by: None,
+            }
+        };
+        let paths = [(1, named("fetch")), (2, named("fetch")), (3, named("ping"))].into();
+        let names = Names {
+            processes: &HashMap::new(),
+            paths: &paths,
+        };
+        let found = Found {
+            shares,
+            ..Found::default()
+        };
+        time_wait_of(&found, &names)
+    }
+
+    fn functions(row: &TimeWait) -> Option<&str> {
+        row.origin.as_ref()?.frames[0].function.as_deref()
+    }
+
+    #[test]
+    fn processes_that_do_the_same_are_one_row() {
+        let rows = rows(vec![
+            share(1, Some(1), 5),
+            share(2, Some(2), 6),
+            share(3, Some(3), 1),
+        ]);
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[0].count, &rows[0].pids[..]), (11, &[1, 2][..]));
+        assert_eq!(functions(&rows[0]), Some("fetch"));
+        assert_eq!(rows[0].rate_per_s, Some(11.0));
+    }
+
+    #[test]
+    fn what_was_not_sampled_goes_to_the_paths_that_were() {
+        let rows = rows(vec![
+            share(1, Some(1), 6),
+            share(1, Some(3), 2),
+            share(1, None, 80),
+        ]);
+        assert_eq!((rows[0].count, rows[0].unsampled), (66, 60));
+        assert_eq!((rows[1].count, rows[1].unsampled), (22, 20));
+        assert_eq!(rows[0].rate_per_s, Some(66.0));
+    }
+
+    #[test]
+    fn without_any_path_the_program_is_still_told() {
+        let rows = rows(vec![share(1, None, 80)]);
+        assert_eq!((rows[0].count, rows[0].unsampled), (80, 0));
+        assert_eq!(rows[0].process.as_ref().unwrap().comm, "client");
+        assert_eq!(functions(&rows[0]), None);
+    }
+}

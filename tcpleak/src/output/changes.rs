@@ -327,11 +327,11 @@ mod tests {
 
     #[test]
     fn that_ports_run_out_is_told_once() {
-        let run_out = ports_run_out();
-        let told = changes(&report(Vec::new()), &run_out);
+        let (before, run_out) = (report(Vec::new()), ports_run_out());
+        let told = changes(&before, &run_out);
         assert!(matches!(told[..], [Change::PortsRunOut(_)]), "{told:?}");
         assert!(changes(&run_out, &run_out).is_empty());
-        assert!(changes(&run_out, &report(Vec::new())).is_empty());
+        assert!(changes(&run_out, &before).is_empty());
     }
 
     #[test]

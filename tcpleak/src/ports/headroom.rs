@@ -208,7 +208,7 @@ mod tests {
         Namespace {
             inode: 7,
             settings: Some(settings()),
-            listening: Vec::new(),
+            listening: HashSet::new(),
             sockets: sockets.into_iter().collect(),
         }
     }
@@ -244,7 +244,7 @@ mod tests {
     fn a_listener_takes_its_port_from_all() {
         let near = place("10.0.0.2:80");
         let mut namespace = namespace(vec![(near, waiting(40_000..40_010))]);
-        namespace.listening = vec![40_050, 80];
+        namespace.listening = HashSet::from([40_050, 80]);
         assert_eq!(look(&namespace, &[], near).unwrap().in_use, 11);
     }
 

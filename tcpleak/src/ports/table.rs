@@ -1,7 +1,11 @@
 //! What one look at the ports of the host finds: plain data.
 
 use std::{
-    collections::HashMap, net::IpAddr, net::SocketAddr, ops::RangeInclusive, time::Duration,
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    time::Duration,
 };
 
 use crate::survey::{ProcessId, State};
@@ -36,7 +40,7 @@ pub struct Namespace {
     /// How ports are given out in it; `None` when that could not be read.
     pub settings: Option<Settings>,
     /// Ports with a listener: no connection can be given one of these.
-    pub listening: Vec<u16>,
+    pub listening: HashSet<u16>,
     /// The sockets of connections.
     pub sockets: HashMap<Place, Vec<PortUse>>,
 }

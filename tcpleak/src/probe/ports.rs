@@ -1,7 +1,13 @@
 //! Which ports are in use in every network namespace, as sock_diag tells it, and how the kernel gives
 //! them out.
 
-use std::{collections::HashSet, fs, io, net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    net::SocketAddr,
+    str::FromStr,
+    time::Duration,
+};
 
 use tcpleak_ebpf::tcp_state;
 
@@ -59,7 +65,7 @@ impl PortDump {
                 Ok(builder) => {
                     room = builder.room;
                     table.left_out += builder.left_out;
-                    table.namespaces.push(builder.namespace);
+                    table.namespaces.push(builder.finish());
                 }
                 Err(error) => failures.push(error),
             }
@@ -81,7 +87,8 @@ struct Builder {
     namespace: Namespace,
     /// Places of closes that were counted here: these are surely what they are.
     places: HashSet<Place>,
-    listening: HashSet<u16>,
+    /// Sockets of which nothing tells alone whether they were opened or accepted.
+    unsure: Vec<(SocketAddr, SocketAddr, PortUse)>,
     room: usize,
     left_out: u64,
 }
@@ -96,16 +103,14 @@ impl Builder {
                 ..Namespace::default()
             },
             places: closes.map(|closes| closes.place).collect(),
-            listening: HashSet::new(),
+            unsure: Vec::new(),
             room,
             left_out: 0,
         }
     }
 
     fn listens(&mut self, diag: &Diag) {
-        if self.listening.insert(diag.local.port()) {
-            self.namespace.listening.push(diag.local.port());
-        }
+        self.namespace.listening.insert(diag.local.port());
     }
 
     fn add(&mut self, diag: &Diag) {
@@ -122,35 +127,65 @@ impl Builder {
             return;
         }
         self.room -= 1;
-        let place = self.place(diag.local, diag.remote);
+        let socket = PortUse {
+            port: diag.local.port(),
+            state,
+            age: diag
+                .time_wait_left
+                .map(|left| TIME_WAIT.saturating_sub(left)),
+        };
+        match self.place(diag.local, diag.remote) {
+            Some(place) => self.put(place, socket),
+            None => self.unsure.push((diag.local, diag.remote, socket)),
+        }
+    }
+
+    fn put(&mut self, place: Place, socket: PortUse) {
         self.namespace
             .sockets
             .entry(place)
             .or_default()
-            .push(PortUse {
-                port: diag.local.port(),
-                state,
-                age: diag
-                    .time_wait_left
-                    .map(|left| TIME_WAIT.saturating_sub(left)),
-            });
+            .push(socket);
     }
 
     /// Where a connection leads: what was counted knows best, then who listens, then the port.
-    fn place(&self, local: SocketAddr, remote: SocketAddr) -> Place {
-        let opened = Place::Opened {
-            source: local.ip(),
-            destination: remote,
-        };
-        let accepted = Place::Accepted { local };
+    fn place(&self, local: SocketAddr, remote: SocketAddr) -> Option<Place> {
+        let (opened, accepted) = (opened(local, remote), Place::Accepted { local });
         let is_given = |settings: &Settings| settings.range.contains(&local.port());
         match () {
-            () if self.places.contains(&opened) => opened,
-            () if self.places.contains(&accepted) => accepted,
-            () if self.listening.contains(&local.port()) => accepted,
-            () if self.namespace.settings.as_ref().is_none_or(is_given) => opened,
-            () => accepted,
+            () if self.places.contains(&opened) => Some(opened),
+            () if self.places.contains(&accepted) => Some(accepted),
+            () if self.namespace.listening.contains(&local.port()) => Some(accepted),
+            () if self.namespace.settings.as_ref().is_none_or(is_given) => None,
+            () => Some(accepted),
         }
+    }
+
+    /// Of those that are left, many to one remote end were opened here, and many at one local end were
+    /// accepted, by a listener that is gone.
+    fn finish(mut self) -> Namespace {
+        let unsure = std::mem::take(&mut self.unsure);
+        let mut locals: HashMap<SocketAddr, u64> = HashMap::new();
+        let mut remotes: HashMap<SocketAddr, u64> = HashMap::new();
+        for (local, remote, _) in &unsure {
+            *locals.entry(*local).or_default() += 1;
+            *remotes.entry(*remote).or_default() += 1;
+        }
+        for (local, remote, socket) in unsure {
+            let place = match locals[&local] > remotes[&remote] {
+                true => Place::Accepted { local },
+                false => opened(local, remote),
+            };
+            self.put(place, socket);
+        }
+        self.namespace
+    }
+}
+
+fn opened(local: SocketAddr, remote: SocketAddr) -> Place {
+    Place::Opened {
+        source: local.ip(),
+        destination: remote,
     }
 }
 
@@ -202,6 +237,53 @@ mod tests {
         assert!(ranges("\n").is_empty());
         assert_eq!(two("32768\t60999\n"), Some((32_768, 60_999)));
         assert_eq!(two("32768"), None);
+    }
+
+    /// The places of sockets with these ends, when nothing listens any more.
+    fn places(ends: &[(&str, &str)]) -> Vec<(Place, usize)> {
+        let mut builder = Builder::new(7, None, &PortTable::default(), 100);
+        for (local, remote) in ends {
+            let socket = PortUse {
+                port: 0,
+                state: State::TimeWait,
+                age: None,
+            };
+            let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
+            builder.unsure.push((local, remote, socket));
+        }
+        let sockets = builder.finish().sockets.into_iter();
+        let mut places: Vec<_> = sockets
+            .map(|(place, sockets)| (place, sockets.len()))
+            .collect();
+        places.sort();
+        places
+    }
+
+    #[test]
+    fn what_a_listener_accepted_that_is_gone_has_its_own_end_in_common() {
+        let ends = [
+            ("10.0.0.1:40000", "10.0.0.9:50001"),
+            ("10.0.0.1:40000", "10.0.0.9:50002"),
+            ("10.0.0.1:40000", "10.0.0.8:50001"),
+        ];
+        let local = "10.0.0.1:40000".parse().unwrap();
+        assert_eq!(places(&ends), [(Place::Accepted { local }, 3)]);
+    }
+
+    #[test]
+    fn ports_that_are_used_for_two_destinations_were_opened() {
+        let ends = [
+            ("10.0.0.1:40000", "10.0.0.9:80"),
+            ("10.0.0.1:40001", "10.0.0.9:80"),
+            ("10.0.0.1:40000", "10.0.0.8:80"),
+            ("10.0.0.1:40001", "10.0.0.8:80"),
+        ];
+        let places = places(&ends);
+        assert_eq!(places.len(), 2);
+        let is_opened = |(place, number): &(Place, usize)| {
+            matches!(place, Place::Opened { .. }) && *number == 2
+        };
+        assert!(places.iter().all(is_opened), "{places:?}");
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl Text {
             for ports in report.ports.iter().take(DESTINATIONS) {
                 write_headroom(ports, &mut page)?;
             }
-            write_more(report.ports.len(), DESTINATIONS, "destinations", &mut page)?;
+            let shown = DESTINATIONS as u64;
+            write_more(report.ports.len() as u64, shown, "destinations", &mut page)?;
         }
         if !report.time_wait.is_empty() {
             page.blank()?;
@@ -40,7 +41,9 @@ impl Text {
             for row in report.time_wait.iter().take(PROGRAMS) {
                 write_closer(row, self.full_stacks, &mut page)?;
             }
-            write_more(report.time_wait.len(), PROGRAMS, "rows", &mut page)?;
+            let shown = report.time_wait.iter().take(PROGRAMS);
+            let shown: u64 = shown.map(|row| row.count).sum();
+            write_more(report.totals.time_wait, shown, "sockets", &mut page)?;
         }
         write_advice(&report.advice, |_| true, &mut page)?;
         super::write_notes(&report.notes, &mut page)
@@ -240,14 +243,17 @@ fn write_closer(
 }
 
 fn write_more(
-    number: usize,
-    shown: usize,
+    number: u64,
+    shown: u64,
     what: &str,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
     match number.saturating_sub(shown) {
         0 => Ok(()),
-        more => page.indented(2, &[Span::new(DIM, &format!("and {more} more {what}"))]),
+        more => {
+            let text = format!("and {} more {what}", count(more));
+            page.indented(2, &[Span::new(DIM, &text)])
+        }
     }
 }
 

@@ -67,13 +67,15 @@ pub fn never(listener: TcpListener) -> Result<()> {
     Ok(())
 }
 
-fn be_ready(listener: &TcpListener) -> Result<()> {
+/// Tells where it listens, and waits for the first word.
+pub fn be_ready(listener: &TcpListener) -> Result<()> {
     protocol::be_ready(&[("address", listener.local_addr()?.to_string())]);
     Ok(())
 }
 
+/// Accepts one connection.
 #[inline(never)]
-fn accept_connection(listener: &TcpListener) -> io::Result<TcpStream> {
+pub fn accept_connection(listener: &TcpListener) -> io::Result<TcpStream> {
     let (connection, _) = listener.accept()?;
     Ok(black_box(connection))
 }

@@ -8,6 +8,7 @@
 
 mod accept;
 mod chatter;
+mod closing;
 mod connect;
 mod endings;
 mod hand_over;
@@ -71,6 +72,10 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["disconnected", to] => endings::disconnected(address(to)?),
         ["disconnected-later", to] => endings::disconnected_later(address(to)?),
         ["shut-down-in-order", to] => endings::shut_down_in_order(address(to)?),
+        ["close-first", to, count] => closing::first(address(to)?, number(count)?),
+        ["bind-and-close-first", to, count] => closing::bound_first(address(to)?, number(count)?),
+        ["accept-and-close-first", at, count] => closing::accepted(address(at)?, number(count)?),
+        ["use-up-ports", to, rate] => closing::until_ports_run_out(address(to)?, number(rate)?),
         _ => bail!("no such oddity: {arguments:?}"),
     }
 }

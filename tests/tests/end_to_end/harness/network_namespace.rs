@@ -39,6 +39,30 @@ impl NetworkNamespace {
             .collect::<Vec<_>>());
     }
 
+    /// Sets a value of `net.ipv4` in the namespace.
+    pub fn set(&self, name: &str, value: &str) {
+        self.enter(|| {
+            let path = format!("/proc/sys/net/ipv4/{name}");
+            std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+        });
+    }
+
+    /// Sockets of the namespace that are in TIME_WAIT, as the kernel tells them.
+    pub fn time_wait(&self) -> usize {
+        const TIME_WAIT: &str = "06";
+        self.enter(|| {
+            let tables = ["tcp", "tcp6"].map(|name| {
+                std::fs::read_to_string(format!("/proc/thread-self/net/{name}"))
+                    .expect("there is a table")
+            });
+            let lines = tables.iter().flat_map(|table| table.lines());
+            let state = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+            lines
+                .filter(|line| state(line).as_deref() == Some(TIME_WAIT))
+                .count()
+        })
+    }
+
     /// Lets whatever is sent from the namespace to this address in 10.99.0.0/24 vanish.
     pub fn swallow(&self, address: &str) {
         self.ip("link add outside type veth peer name nowhere");

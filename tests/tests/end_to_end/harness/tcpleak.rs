@@ -134,6 +134,25 @@ impl Tracer {
                 command.args([option, value]);
             }
         }
+        Self::start(command)
+    }
+
+    /// Watches ports; returns when tracing has begun.
+    #[track_caller]
+    pub fn of_ports() -> Self {
+        Self::start(command(&[
+            "time-wait",
+            "--format",
+            "ndjson",
+            "--interval",
+            "200ms",
+            "--duration",
+            "110s",
+        ]))
+    }
+
+    #[track_caller]
+    fn start(mut command: Command) -> Self {
         let mut child = command.spawn().expect("tcpleak can be started");
         let lines = lines_of(child.stdout.take().expect("standard output is piped"));
         let errors = Some(text_of(
@@ -188,6 +207,21 @@ impl Tracer {
             }
             if !self.receive(deadline) {
                 self.fail(&format!("waited {patience:?} in vain for {what}"));
+            }
+        }
+    }
+
+    /// Waits for a report that is as wanted, and returns it.
+    #[track_caller]
+    pub fn wait_for_report(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + patience();
+        loop {
+            let last = &self.reports[self.reports.len() - 1];
+            if wanted(last) {
+                return last.clone();
+            }
+            if !self.receive(deadline) {
+                self.fail(&format!("waited {:?} in vain for {what}", patience()));
             }
         }
     }

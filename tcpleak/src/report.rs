@@ -41,7 +41,8 @@ pub struct Report {
     pub totals: Totals,
     /// Groups of connections, worst first.
     pub groups: Vec<Group>,
-    /// Sockets in TIME_WAIT by who closed the connections first, most first, at most 50 rows.
+    /// Sockets in TIME_WAIT by who closed the connections first: those of which that is known come first,
+    /// and of these the largest number; at most 50 rows.
     pub time_wait: Vec<TimeWait>,
     /// Ports of the destinations that take a notable part of them, the fullest first, at most 50 rows.
     pub ports: Vec<PortHeadroom>,

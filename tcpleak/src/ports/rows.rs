@@ -24,7 +24,7 @@ pub struct Names<'a> {
 /// What has one cause: a place, a program by its name and control group, and a code path.
 type Whole = (u32, Place, Option<(String, Option<String>)>);
 
-/// Rows on sockets in TIME_WAIT, most first.
+/// Rows on sockets in TIME_WAIT: those whose cause is known come first, and of these the largest.
 pub fn time_wait_of(found: &Found, names: &Names<'_>) -> Vec<TimeWait> {
     let mut wholes: BTreeMap<Whole, BTreeMap<Option<Named>, Row>> = BTreeMap::new();
     for share in &found.shares {
@@ -47,7 +47,7 @@ pub fn time_wait_of(found: &Found, names: &Names<'_>) -> Vec<TimeWait> {
             found.push(row.into_report((netns, place), program.as_ref(), path, names));
         }
     }
-    found.sort_by_key(|row| std::cmp::Reverse(row.count));
+    found.sort_by_key(|row| std::cmp::Reverse((row.process.is_some(), row.count)));
     found.truncate(ROWS_LISTED);
     found
 }
@@ -89,9 +89,11 @@ impl Named {
             true => PathKind::Close,
             false => PathKind::Connect,
         };
+        // A process that lives as long as one connection may be gone before its code is read.
+        let path = names.paths.get(&by.path?);
         Some(Self {
             closing: by.closing,
-            path: names.paths.get(&by.path?)?.of_kind(kind),
+            path: path.filter(|path| !path.frames.is_empty())?.of_kind(kind),
         })
     }
 }
@@ -233,7 +235,17 @@ mod tests {
                 requested_by: None,
             }
         };
-        let paths = [(1, named("fetch")), (2, named("fetch")), (3, named("ping"))].into();
+        let unread = Resolved {
+            frames: Vec::new(),
+            ..named("fetch")
+        };
+        let paths = [
+            (1, named("fetch")),
+            (2, named("fetch")),
+            (3, named("ping")),
+            (4, unread),
+        ];
+        let paths = paths.into();
         let names = Names {
             processes: &HashMap::new(),
             paths: &paths,
@@ -272,6 +284,14 @@ mod tests {
         assert_eq!((rows[0].count, rows[0].unsampled), (66, 60));
         assert_eq!((rows[1].count, rows[1].unsampled), (22, 20));
         assert_eq!(rows[0].rate_per_s, Some(66.0));
+    }
+
+    #[test]
+    fn a_path_that_could_not_be_read_is_none() {
+        let rows = rows(vec![share(1, Some(1), 6), share(2, Some(4), 4)]);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].count, rows[0].unsampled), (10, 4));
+        assert_eq!(rows[0].pids, [1, 2]);
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub struct TimeWait {
     pub remote: Option<String>,
     /// Number of sockets.
     pub count: u64,
-    /// How many of these had no code path captured: they are put down to the paths of the others.
+    /// How many of these have a code path that was not captured, or not read before the process was gone:
+    /// they are put down to the paths of the others.
     pub unsampled: u64,
     /// How many more there were in each second, lately; null when there are too few to tell.
     pub rate_per_s: Option<f64>,

@@ -235,7 +235,7 @@ fn write_closer(
     code_path::write(path, shown, page)?;
     if row.unsampled > 0 {
         page.remark(&format!(
-            "... {} of these by proportion: their code path was not captured, to keep the cost down",
+            "... {} of these by proportion: their own code path is not known",
             count(row.unsampled)
         ))?;
     }

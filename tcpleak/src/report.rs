@@ -5,6 +5,7 @@
 //! document. Ages and durations are seconds, times are RFC 3339 in UTC, sizes are bytes.
 
 mod code;
+mod descriptors;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use code::{CodePath, Direction, Frame, Incomplete, LastUse, PathKind, Title, TitlePath};
+pub use descriptors::{Descriptors, FileHandles};
 
 /// Version of the JSON document. It changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -39,6 +41,8 @@ pub struct Report {
     pub totals: Totals,
     /// Groups of connections, worst first.
     pub groups: Vec<Group>,
+    /// The descriptors of processes that hold connections whose peer is gone, leak or not, at most 64.
+    pub processes: Vec<Descriptors>,
     /// What this report does not know, each a sentence.
     pub notes: Vec<String>,
 }
@@ -69,6 +73,8 @@ pub struct Totals {
     pub unsampled: u64,
     /// Times the kernel skipped a program because it was already running on that CPU.
     pub recursion_misses: u64,
+    /// Open files; null when the kernel does not tell.
+    pub file_handles: Option<FileHandles>,
 }
 
 /// Connections of one program that are in the same condition for the same reason.

@@ -26,7 +26,7 @@ pub(super) fn write(
     };
     let urgency = if process.close_to_limit { RED } else { BOLD };
     page.labelled(
-        "Descriptors",
+        "Open files",
         &[
             Span::new(NORMAL, &whose),
             Span::new(NORMAL, &usage),
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_forecast_is_told_with_what_it_rests_on() {
         let text = shown(eof_unread(), vec![descriptors(4242)]);
-        let expected = "Descriptors 812 of 1,024 in use, 2.1 more each second: \"too many open files\" in about 1 min 40 s (31 counts in 30 s) ";
+        let expected = "Open files 812 of 1,024 in use, 2.1 more each second: \"too many open files\" in about 1 min 40 s (31 counts in 30 s) ";
         assert!(text.contains(expected), "{text}");
     }
 
@@ -154,7 +154,8 @@ mod tests {
             basis: "the limit is reached".into(),
             ..descriptors(4242)
         };
-        let expected = "Descriptors 1,024 of 1,024 in use: \"too many open files\" whenever one more is opened";
+        let expected =
+            "Open files 1,024 of 1,024 in use: \"too many open files\" whenever one more is opened";
         let text = shown(eof_unread(), vec![reached]);
         assert!(text.contains(expected), "{text}");
     }
@@ -176,18 +177,18 @@ mod tests {
     fn without_a_forecast_more_than_half_of_the_limit_is_told() {
         let text = shown(eof_unread(), vec![not_growing(513)]);
         assert!(
-            text.contains("Descriptors 513 of 1,024 in use (no forecast: not growing)"),
+            text.contains("Open files 513 of 1,024 in use (no forecast: not growing)"),
             "{text}"
         );
-        assert!(!shown(eof_unread(), vec![not_growing(512)]).contains("Descriptors"));
+        assert!(!shown(eof_unread(), vec![not_growing(512)]).contains("Open files"));
     }
 
     #[test]
     fn descriptors_of_others_and_of_the_dead_are_not_told() {
-        assert!(!shown(eof_unread(), vec![descriptors(4243)]).contains("Descriptors"));
+        assert!(!shown(eof_unread(), vec![descriptors(4243)]).contains("Open files"));
         let mut ended = eof_unread();
         ended.qualifiers.push(Qualifier::ProcessEnded);
-        assert!(!shown(ended, vec![descriptors(4242)]).contains("Descriptors"));
+        assert!(!shown(ended, vec![descriptors(4242)]).contains("Open files"));
     }
 
     #[test]
@@ -201,6 +202,6 @@ mod tests {
             ..not_growing(1_000)
         };
         let text = shown(not_accepted(), vec![full, later, descriptors(814)]);
-        assert!(text.contains("Descriptors pid 814: 812 of 1,024"), "{text}");
+        assert!(text.contains("Open files pid 814: 812 of 1,024"), "{text}");
     }
 }

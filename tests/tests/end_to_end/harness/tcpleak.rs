@@ -192,6 +192,22 @@ impl Tracer {
         }
     }
 
+    /// Waits for a report that is as wanted, the latest one included.
+    #[track_caller]
+    pub fn wait_for_report_within(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) {
+        let deadline = Instant::now() + patience;
+        while !wanted(&self.reports[self.reports.len() - 1]) {
+            if !self.receive(deadline) {
+                self.fail(&format!("waited {patience:?} in vain for {what}"));
+            }
+        }
+    }
+
     /// Waits until a leak of this many connections is reported.
     #[track_caller]
     pub fn wait_for_leak_of(&mut self, count: usize) -> Value {

@@ -2,8 +2,9 @@
 //! that opened them.
 //!
 //! Data flows one way: [`probe`] surveys the kernel, [`tracker`] follows connections from survey to
-//! survey, [`judge`] says what the evidence means, [`grouping`] makes the [`report`], and [`output`]
-//! renders it. [`tracker`], [`judge`] and [`grouping`] are pure: time is an argument. [`app`] wires
+//! survey, [`judge`] says what the evidence means, [`headroom`] when descriptors run out, [`grouping`] makes
+//! the [`report`], and [`output`] renders it. [`tracker`], [`judge`], [`headroom`] and [`grouping`] are
+//! pure: time is an argument. [`app`] wires
 //! them together.
 
 pub mod app;

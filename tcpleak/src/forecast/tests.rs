@@ -36,7 +36,7 @@ fn whatever_the_pace_of_a_steady_leak_it_is_right_to_a_fifth() {
         let pace = f64::from(pace_in_thousandths) / 1_000.0;
         for apart_ms in [200, 700, 1_000, 2_500, 10_000, 60_000] {
             let apart = Duration::from_millis(apart_ms);
-            for phase in 0..10 {
+            for phase in [0, 3, 5, 9] {
                 for number in 5..80 {
                     let at = |position: u32| {
                         let since = apart.as_secs_f64() * f64::from(position);
@@ -59,7 +59,7 @@ fn whatever_the_pace_of_a_steady_leak_it_is_right_to_a_fifth() {
             }
         }
     }
-    assert!(told > 20_000, "{told}");
+    assert!(told > 8_000, "{told}");
 }
 
 #[test]

@@ -28,6 +28,13 @@ pub struct Case<'a> {
 
 /// The connections that a report is about: judged, and selected.
 pub fn cases<'a>(tracker: &'a Tracker, select: &Select, rules: Rules) -> Vec<Case<'a>> {
+    let mut cases = candidates(tracker, select, rules);
+    cases.retain(|case| case.is_shown(select));
+    cases
+}
+
+/// Every connection of the selection that there is something to say about, shown or not.
+pub fn candidates<'a>(tracker: &'a Tracker, select: &Select, rules: Rules) -> Vec<Case<'a>> {
     tracker
         .connections()
         .filter_map(|connection| {
@@ -61,14 +68,17 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Whether it is shown: as a leak, or because everything is.
+    pub fn is_shown(&self, select: &Select) -> bool {
+        self.judgement.leak
+            || self.judgement.qualifiers.contains(&Qualifier::AgeUnknown)
+            || select.all
+    }
+
     fn is_selected(&self, select: &Select) -> bool {
         let socket = &self.connection.socket;
         let tasks = || self.holders.values().chain(self.connection.opener());
-        let wanted = self.judgement.leak
-            || self.judgement.qualifiers.contains(&Qualifier::AgeUnknown)
-            || select.all;
-        wanted
-            && (select.pid.is_empty() || tasks().any(|task| select.pid.contains(&task.process.pid)))
+        (select.pid.is_empty() || tasks().any(|task| select.pid.contains(&task.process.pid)))
             && (select.comm.is_empty() || tasks().any(|task| select.comm.contains(&task.comm)))
             && (select.port.is_empty()
                 || select.port.contains(&socket.local.port())

@@ -27,8 +27,8 @@ use crate::{
     growth::Growth,
     process::ProcessInfo,
     report::{
-        AgeKind, CONNECTIONS_LISTED, DESCRIPTORS_LISTED, Group, Holder, Opener, PathKind, Process,
-        Qualifier, Report, SCHEMA, Totals,
+        AgeKind, CONNECTIONS_LISTED, DESCRIPTORS_LISTED, Descriptors, FileHandles, Group, Holder,
+        Opener, PathKind, Process, Qualifier, Report, SCHEMA, Totals,
     },
     survey::{Birth, ProcessId, State},
     title::title,
@@ -47,6 +47,10 @@ pub struct Context<'a> {
     pub paths: &'a HashMap<u64, Resolved>,
     /// Whether a process is still there.
     pub alive: &'a dyn Fn(ProcessId) -> bool,
+    /// The descriptors of suspects.
+    pub descriptors: Vec<Descriptors>,
+    /// Open files of the host.
+    pub file_handles: Option<FileHandles>,
     /// Sentences for the reader from elsewhere.
     pub notes: Vec<String>,
 }
@@ -70,7 +74,10 @@ impl Grouping {
         cases: Vec<Case<'_>>,
         context: Context<'_>,
     ) -> Report {
-        let totals = totals(tracker);
+        let totals = Totals {
+            file_handles: context.file_handles,
+            ..totals(tracker)
+        };
         let mut groups: BTreeMap<Key, Vec<Case<'_>>> = BTreeMap::new();
         let mut keys = Keys::new(&context);
         for case in cases {
@@ -111,6 +118,7 @@ impl Grouping {
             kernel: context.kernel.into(),
             totals,
             groups,
+            processes: context.descriptors,
             time_wait: Vec::new(),
             ports: Vec::new(),
             advice: Vec::new(),
@@ -356,6 +364,7 @@ fn totals(tracker: &Tracker) -> Totals {
         dropped: losses.connections_dropped + losses.paths_dropped,
         unsampled: losses.paths_unreadable + losses.origins_unsampled,
         recursion_misses: losses.recursion_misses,
+        ..Totals::default()
     }
 }
 

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::line::{Line, Sample};
+
 /// Samples kept for each group.
 const SAMPLES: usize = 60;
 
@@ -14,7 +16,7 @@ const ENOUGH: usize = 3;
 
 /// The recent counts of each group.
 #[derive(Debug)]
-pub struct Growth<Key>(HashMap<Key, VecDeque<(Duration, u64)>>);
+pub struct Growth<Key>(HashMap<Key, VecDeque<Sample>>);
 
 impl<Key> Default for Growth<Key> {
     fn default() -> Self {
@@ -46,17 +48,7 @@ impl<Key: Hash + Eq + Clone> Growth<Key> {
         if samples.len() < ENOUGH {
             return None;
         }
-        let number = samples.len() as f64;
-        let minutes = |time: &Duration| time.as_secs_f64() / 60.0;
-        let mean_time = samples.iter().map(|(time, _)| minutes(time)).sum::<f64>() / number;
-        let mean_count = samples.iter().map(|(_, count)| *count as f64).sum::<f64>() / number;
-        let (mut together, mut spread) = (0.0, 0.0);
-        for (time, count) in samples {
-            let distance = minutes(time) - mean_time;
-            together += distance * (*count as f64 - mean_count);
-            spread += distance * distance;
-        }
-        (spread > 0.0).then(|| together / spread)
+        Line::through(samples.iter()).map(|line| line.per_second * 60.0)
     }
 
     /// Whether the count rises: the line does, and the newest count is above the oldest.

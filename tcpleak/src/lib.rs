@@ -2,8 +2,9 @@
 //! that opened them.
 //!
 //! Data flows one way: [`probe`] surveys the kernel, [`tracker`] follows connections from survey to
-//! survey, [`judge`] says what the evidence means, [`grouping`] makes the [`report`], and [`output`]
-//! renders it. [`tracker`], [`judge`] and [`grouping`] are pure: time is an argument. [`app`] wires
+//! survey, [`judge`] says what the evidence means, [`headroom`] when descriptors run out, [`grouping`] makes
+//! the [`report`], and [`output`] renders it. [`tracker`], [`judge`], [`headroom`] and [`grouping`] are
+//! pure: time is an argument. [`app`] wires
 //! them together.
 
 pub mod app;
@@ -14,10 +15,13 @@ pub mod code_path;
 pub mod doctor;
 pub mod evidence;
 pub mod family;
+pub mod forecast;
 pub mod governor;
 pub mod grouping;
 pub mod growth;
+pub mod headroom;
 pub mod judge;
+pub mod line;
 pub mod observer;
 pub mod output;
 pub mod plain;

@@ -14,13 +14,18 @@ use lru::LruCache;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    case::{Case, cases},
+    case::{Case, candidates},
     code_path::{CodePaths, Resolved},
     governor::Governor,
     grouping::{Context, Grouping},
+    headroom::{COUNTED, Headroom, Suspect, suspects},
     judge::Rules,
     probe::{Probe, ProbeError},
-    process::{self, ProcessInfo, Processes, is_alive},
+    process::{
+        self, ProcessInfo, Processes,
+        descriptors::{Counter, Usage, file_handles},
+        is_alive,
+    },
     report::{Report, Verdict},
     select::Select,
     survey::{ProcessId, Record, Survey, Task},
@@ -42,6 +47,7 @@ pub struct Observer {
     rules: Rules,
     tracker: Tracker,
     grouping: Grouping,
+    headroom: Headroom,
     processes: Processes,
     code_paths: CodePaths,
     ports: PortWatch,
@@ -66,6 +72,7 @@ impl Observer {
             rules,
             tracker: Tracker::default(),
             grouping: Grouping::default(),
+            headroom: Headroom::default(),
             processes: Processes::new(),
             code_paths: CodePaths::start()?,
             ports: PortWatch::default(),
@@ -112,7 +119,13 @@ impl Observer {
         if self.rules.watching {
             self.probe.set_suspects(self.tracker.suspects());
         }
-        let cases = cases(&self.tracker, &self.select, self.rules);
+        let mut cases = candidates(&self.tracker, &self.select, self.rules);
+        let suspects = suspects(&cases);
+        let uncounted = suspects.len().saturating_sub(COUNTED);
+        let descriptors = self
+            .headroom
+            .forecast(self.tracker.now(), &count_descriptors(suspects));
+        cases.retain(|case| case.is_shown(&self.select));
         if self.rules.watching {
             self.probe
                 .trace_accept_calls(cases.iter().any(wants_accept_calls));
@@ -125,7 +138,9 @@ impl Observer {
             processes: &processes,
             paths: &paths,
             alive: &|process| is_alive(process.pid, process.start_ns),
-            notes: self.notes(),
+            descriptors,
+            file_handles: file_handles(),
+            notes: self.notes().chain(note_of_uncounted(uncounted)).collect(),
         };
         let mut report = self.grouping.report(&self.tracker, cases, context);
         self.look_at_ports().await;
@@ -217,7 +232,7 @@ impl Observer {
         self.probe.trace_uses(allowance.trace_uses);
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> impl Iterator<Item = String> {
         let slowed_down = self.slowed_down_to.filter(|pause| *pause >= NOTABLE_PAUSE);
         let slowed_down = slowed_down.map(|pause| {
             format!(
@@ -241,7 +256,6 @@ impl Observer {
             .chain(slowed_down)
             .chain(untraced)
             .chain(over)
-            .collect()
     }
 }
 
@@ -264,6 +278,26 @@ impl ReaderTime {
         }
         self.before + self.latest
     }
+}
+
+fn count_descriptors(suspects: Vec<Suspect>) -> Vec<(Suspect, Usage)> {
+    let mut counter = Counter::default();
+    suspects
+        .into_iter()
+        .take(COUNTED)
+        .filter_map(|suspect| {
+            let usage = counter.usage(suspect.process)?;
+            Some((suspect, usage))
+        })
+        .collect()
+}
+
+fn note_of_uncounted(uncounted: usize) -> Option<String> {
+    (uncounted > 0).then(|| {
+        format!(
+            "The descriptors of {uncounted} more processes were not counted: those of {COUNTED} are."
+        )
+    })
 }
 
 /// A leak of accepted connections whose accept() nothing has seen.

@@ -3,6 +3,8 @@
 //! Everything a process says about itself is its own choice: names and command lines are bounded
 //! here, and may hold control characters that an output has to escape.
 
+pub mod descriptors;
+
 use std::{
     ffi::OsStr,
     fs::{self, File},

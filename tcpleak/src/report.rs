@@ -5,6 +5,7 @@
 //! document. Ages and durations are seconds, times are RFC 3339 in UTC, sizes are bytes.
 
 mod code;
+mod descriptors;
 mod ports;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use code::{CodePath, Direction, Frame, Incomplete, LastUse, PathKind, Title, TitlePath};
+pub use descriptors::{Descriptors, FileHandles};
 pub use ports::{Advice, AdviceKind, PIDS_LISTED, PortHeadroom, ROWS_LISTED, TimeWait};
 
 /// Version of the JSON document. It changes when a field changes its meaning or goes away.
@@ -41,6 +43,8 @@ pub struct Report {
     pub totals: Totals,
     /// Groups of connections, worst first.
     pub groups: Vec<Group>,
+    /// The descriptors of processes that hold connections whose peer is gone, leak or not, at most 64.
+    pub processes: Vec<Descriptors>,
     /// Sockets in TIME_WAIT by who closed the connections first: those of which that is known come first,
     /// and of these the largest number; at most 50 rows.
     pub time_wait: Vec<TimeWait>,
@@ -78,6 +82,8 @@ pub struct Totals {
     pub unsampled: u64,
     /// Times the kernel skipped a program because it was already running on that CPU.
     pub recursion_misses: u64,
+    /// Open files; null when the kernel does not tell.
+    pub file_handles: Option<FileHandles>,
 }
 
 /// Connections of one program that are in the same condition for the same reason.

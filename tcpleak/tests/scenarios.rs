@@ -340,6 +340,8 @@ fn report(
         processes: &processes,
         paths: &paths,
         alive: &|process| !ended.contains(&process.pid),
+        descriptors: Vec::new(),
+        file_handles: None,
         notes: Vec::new(),
     };
     grouping.report(tracker, cases, context)

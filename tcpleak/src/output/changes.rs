@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    report::{Frame, Group, PortHeadroom, Qualifier, Report, Verdict},
+    report::{Descriptors, Frame, Group, PortHeadroom, Qualifier, Report, Verdict},
     title::own_functions_of,
 };
 
@@ -22,6 +22,8 @@ pub enum Change<'a> {
         /// The group now.
         group: &'a Group,
     },
+    /// A process that leaks has come close to its limit of descriptors.
+    RunsOut(&'a Descriptors),
     /// The processes of the group have ended.
     Ended(&'a Group),
     /// The group is not in the report any more.
@@ -67,6 +69,8 @@ pub fn changes<'a>(previous: &'a Report, current: &'a Report) -> Vec<Change<'a>>
             changes.push(Change::New(group));
         }
     }
+    let running_out = running_out(previous, current, &changes);
+    changes.extend(running_out.into_iter().map(Change::RunsOut));
     // Connections that became a leak, or whose code path became known, moved to another group of
     // the same place. A group that they left has not been cleared.
     let cleared = previous.groups.iter().filter(|group| {
@@ -85,6 +89,31 @@ pub fn changes<'a>(previous: &'a Report, current: &'a Report) -> Vec<Change<'a>>
     };
     changes.extend(run_out(current).filter(is_new).map(Change::PortsRunOut));
     changes
+}
+
+/// The processes of leaks that are close to their limit of descriptors now, and were not before. A group
+/// that is told in full tells it itself.
+fn running_out<'a>(
+    previous: &Report,
+    current: &'a Report,
+    changes: &[Change<'a>],
+) -> Vec<&'a Descriptors> {
+    let was_close: HashSet<u32> = close(previous).map(|process| process.pid).collect();
+    let told = |pid: u32| {
+        changes
+            .iter()
+            .any(|change| matches!(change, Change::New(group) if group.pids.contains(&pid)))
+    };
+    close(current)
+        .filter(|process| !was_close.contains(&process.pid) && !told(process.pid))
+        .collect()
+}
+
+fn close(report: &Report) -> impl Iterator<Item = &Descriptors> {
+    report.processes.iter().filter(|process| {
+        let leaks = |group: &Group| group.leak && group.pids.contains(&process.pid);
+        process.close_to_limit && report.groups.iter().any(leaks)
+    })
 }
 
 fn has_ended(group: &Group) -> bool {
@@ -152,18 +181,25 @@ fn last_use(group: &Group) -> [Vec<Cow<'_, str>>; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{dead_fd, eof_unread, handler, own, path, ports_run_out, report};
+    use crate::output::samples::{
+        dead_fd, descriptors, eof_unread, handler, own, path, ports_run_out, report,
+    };
     use crate::report::PathKind;
 
     /// The changes in one word each, with the count.
     fn told(previous: Vec<Group>, current: Vec<Group>) -> Vec<String> {
-        changes(&report(previous), &report(current))
+        told_of(&report(previous), &report(current))
+    }
+
+    fn told_of(previous: &Report, current: &Report) -> Vec<String> {
+        changes(previous, current)
             .iter()
             .map(|change| match change {
                 Change::New(group) => format!("new {} {}", group.verdict, group.count),
                 Change::Count { before, group } => {
                     format!("count {} {before} to {}", group.verdict, group.count)
                 }
+                Change::RunsOut(process) => format!("runs out {}", process.pid),
                 Change::Ended(group) => format!("ended {} {}", group.verdict, group.count),
                 Change::Cleared(group) => format!("cleared {} {}", group.verdict, group.count),
                 Change::PortsRunOut(ports) => format!("ports {}", ports.place()),
@@ -221,6 +257,28 @@ mod tests {
             told(vec![handler(), other.clone()], vec![other]),
             ["cleared eof-consumed 400"]
         );
+    }
+
+    #[test]
+    fn a_process_that_comes_close_to_its_limit_is_told_once() {
+        let with = |groups: Vec<Group>, close_to_limit| {
+            let mut report = report(groups);
+            report.processes = vec![Descriptors {
+                close_to_limit,
+                ..descriptors(4242)
+            }];
+            report
+        };
+        let far = with(vec![eof_unread()], false);
+        let close = with(vec![eof_unread()], true);
+        assert_eq!(told_of(&far, &close), ["runs out 4242"]);
+        assert!(told_of(&close, &close).is_empty());
+        assert!(told_of(&close, &far).is_empty());
+        // Nothing of a leak is shown that it would be about.
+        assert!(told_of(&with(vec![], false), &with(vec![], true)).is_empty());
+        // The new group says it itself.
+        assert_eq!(told_of(&with(vec![], false), &close), ["new eof-unread 20"]);
+        assert!(told_of(&close, &close).is_empty());
     }
 
     #[test]

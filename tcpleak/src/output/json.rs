@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::{
         output::{ndjson, samples},
-        report::Group,
+        report::{FileHandles, Group},
     };
 
     fn document(groups: Vec<Group>) -> Value {
@@ -78,6 +78,22 @@ mod tests {
             .collect();
         assert!(errors.is_empty(), "{errors:#?}");
         assert_eq!(document["groups"].as_array().unwrap().len(), 10);
+    }
+
+    #[test]
+    fn descriptors_and_open_files_fit_the_schema() {
+        let mut report = samples::report(Vec::new());
+        report.processes = vec![samples::descriptors(4242)];
+        report.totals.file_handles = Some(FileHandles {
+            open: 434,
+            limit: i64::MAX as u64,
+        });
+        let mut out = Vec::new();
+        render(&report, &mut out).unwrap();
+        let document = serde_json::from_slice::<Value>(&out).unwrap();
+        assert!(is_valid(&document));
+        assert_eq!(document["processes"][0]["runs_out_in_s"], 100.0);
+        assert_eq!(document["totals"]["file_handles"]["open"], 434);
     }
 
     #[test]

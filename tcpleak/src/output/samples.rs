@@ -2,9 +2,9 @@
 
 use crate::{
     report::{
-        Advice, AdviceKind, AgeKind, CodePath, Connection, Direction, Evidence, Frame, Group,
-        Holder, Incomplete, LastUse, Opener, PathKind, PortHeadroom, Process, Qualifier, Report,
-        SCHEMA, TimeWait, Totals, Verdict,
+        Advice, AdviceKind, AgeKind, CodePath, Connection, Descriptors, Direction, Evidence, Frame,
+        Group, Holder, Incomplete, LastUse, Opener, PathKind, PortHeadroom, Process, Qualifier,
+        Report, SCHEMA, TimeWait, Totals, Verdict,
     },
     title,
 };
@@ -34,6 +34,7 @@ pub fn report(groups: Vec<Group>) -> Report {
             ..Totals::default()
         },
         groups,
+        processes: Vec::new(),
         time_wait: Vec::new(),
         ports: Vec::new(),
         advice: Vec::new(),
@@ -547,6 +548,21 @@ pub fn every_verdict() -> Vec<Group> {
         eof_consumed(),
         eof_unread(),
     ]
+}
+
+/// The descriptors of a process that will have no more soon.
+pub fn descriptors(pid: u32) -> Descriptors {
+    Descriptors {
+        pid,
+        comm: "python3".into(),
+        fds_open: Some(812),
+        fd_limit: Some(1_024),
+        fd_rate_per_s: Some(2.12),
+        leak_rate_per_s: Some(2.07),
+        runs_out_in_s: Some(100.0),
+        basis: "31 counts in 30 s".into(),
+        close_to_limit: true,
+    }
 }
 
 /// A group whose every string was chosen by an attacker.

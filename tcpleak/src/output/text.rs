@@ -3,6 +3,7 @@
 mod amount;
 mod code;
 mod code_path;
+mod descriptors;
 mod explanation;
 mod group;
 mod headline;
@@ -20,7 +21,7 @@ use self::{
     page::{BOLD, DIM, GREEN, NORMAL, Page, RED, Span},
 };
 use super::changes::{Change, changes};
-use crate::report::{Group, Report};
+use crate::report::{FileHandles, Group, Report};
 
 /// Programs that are named in the summary.
 const PROGRAMS_NAMED: usize = 4;
@@ -51,7 +52,7 @@ impl Text {
         self.summary(report, &mut page)?;
         for group in &report.groups {
             page.blank()?;
-            group::write(group, None, self.full_stacks, &mut page)?;
+            group::write(group, &report.processes, None, self.full_stacks, &mut page)?;
         }
         ports::write_warning(report, &mut page)?;
         write_notes(&report.notes, &mut page)
@@ -81,10 +82,19 @@ impl Text {
             after_block = matches!(change, Change::New(_));
             match change {
                 Change::New(group) => {
-                    group::write(group, Some(&time), self.full_stacks, &mut page)?;
+                    group::write(
+                        group,
+                        &current.processes,
+                        Some(&time),
+                        self.full_stacks,
+                        &mut page,
+                    )?;
                 }
                 Change::Count { before, group } => write_count(*before, group, &time, &mut page)?,
                 Change::PortsRunOut(ports) => ports::write_change(ports, &time, &mut page)?,
+                Change::RunsOut(process) => {
+                    descriptors::write_change(process, &time, &mut page)?;
+                }
                 Change::Ended(group) => {
                     let count = things(group.count, "connection", "connections");
                     write_change(
@@ -220,6 +230,13 @@ fn totals(report: &Report) -> String {
     );
     for (number, name) in named.into_iter().filter(|(number, _)| *number > 0) {
         text.push_str(&format!(", {}\u{a0}{name}", count(number)));
+    }
+    if let Some(files) = totals.file_handles.filter(FileHandles::is_near_limit) {
+        text.push_str(&format!(
+            ", {}\u{a0}of\u{a0}{} open files in use",
+            count(files.open),
+            count(files.limit)
+        ));
     }
     text
 }

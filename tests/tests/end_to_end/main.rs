@@ -20,6 +20,7 @@ mod cpp_program;
 mod crawler;
 mod curl;
 mod dead_descriptor;
+mod descriptors;
 mod doctor;
 mod end_of_watching;
 mod ended_process;

@@ -70,6 +70,19 @@ pub(super) fn per_minute(rate: f64) -> String {
     )
 }
 
+/// A growth in a unit that suits it: `2.1 more each second`, `12 more each minute`.
+pub(super) fn pace(per_second: f64) -> String {
+    let (rate, unit) = match per_second {
+        0.95.. => (per_second, "second"),
+        0.0159.. => (per_second * 60.0, "minute"),
+        _ => (per_second * 3_600.0, "hour"),
+    };
+    let digits = if rate < 10.0 { 1 } else { 0 };
+    let number = format!("{rate:.digits$}");
+    let number = number.strip_suffix(".0").unwrap_or(&number);
+    format!("{number}\u{a0}more each\u{a0}{unit}")
+}
+
 /// Ascending numbers with their runs joined: `3, 7-26`.
 pub(super) fn ranges(numbers: &[u32]) -> Vec<String> {
     numbers
@@ -146,6 +159,16 @@ mod tests {
         assert_eq!(per_minute(0.5), "0.5 per minute");
         assert_eq!(per_minute(2.0), "2 per minute");
         assert_eq!(per_minute(-12.0), "-12 per minute");
+    }
+
+    #[test]
+    fn a_pace_has_the_unit_that_suits_it() {
+        let pace = |per_second| spoken(&pace(per_second));
+        assert_eq!(pace(120.4), "120 more each second");
+        assert_eq!(pace(2.12), "2.1 more each second");
+        assert_eq!(pace(0.5), "30 more each minute");
+        assert_eq!(pace(0.05), "3 more each minute");
+        assert_eq!(pace(0.01), "36 more each hour");
     }
 
     #[test]

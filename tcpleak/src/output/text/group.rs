@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use super::{
     amount::{count, duration, ranges, some_of, things},
-    code, explanation,
+    code, descriptors, explanation,
     headline::{self, Status},
     page::{BOLD, DIM, GREEN, NORMAL, Page, RED, Span, YELLOW, shorten_end, shorten_start},
 };
-use crate::report::{Connection, Group, Holder, Opener, Verdict};
+use crate::report::{Connection, Descriptors, Group, Holder, Opener, Verdict};
 
 /// Sockets that are shown as samples of a group.
 const SOCKETS_SHOWN: usize = 3;
@@ -19,9 +19,10 @@ const HOLDERS_SHOWN: usize = 4;
 /// Runs of descriptors that are shown of a holder.
 const DESCRIPTORS_SHOWN: usize = 8;
 
-/// Writes a group. The time is that of the report, for a group among changes.
+/// Writes a group, and how its processes stand with descriptors. The time is that of the report, for a group among changes.
 pub(super) fn write(
     group: &Group,
+    processes: &[Descriptors],
     time: Option<&str>,
     full_stacks: bool,
     page: &mut Page<'_, impl Write>,
@@ -31,6 +32,7 @@ pub(super) fn write(
         "Evidence",
         &[Span::new(NORMAL, &explanation::evidence(&group.evidence))],
     )?;
+    descriptors::write(group, processes, page)?;
     code::write(group, full_stacks, page)?;
     page.labelled(
         "Next step",

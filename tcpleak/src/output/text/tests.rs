@@ -7,7 +7,7 @@ use crate::{
         own, path, report, titled,
     },
     plain::is_hostile,
-    report::{AgeKind, Frame, PathKind, Qualifier},
+    report::{AgeKind, FileHandles, Frame, PathKind, Qualifier},
 };
 
 fn text(width: usize) -> Text {
@@ -34,7 +34,12 @@ fn render(report: &Report, width: usize) -> String {
 
 /// The text of one group on one line, for tests that ask for words and not for the layout.
 pub(super) fn words(group: Group) -> String {
-    let text = render(&report(vec![group]), 200);
+    words_of(&report(vec![group]))
+}
+
+/// The text of a report on one line.
+pub(super) fn words_of(report: &Report) -> String {
+    let text = render(report, 200);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -154,6 +159,32 @@ fn a_host_without_leaks_is_told_so() {
 }
 
 #[test]
+fn the_limit_of_open_files_is_told_when_it_is_near() {
+    let text = |open| {
+        let mut report = report(Vec::new());
+        report.totals.file_handles = Some(FileHandles {
+            open,
+            limit: 1_000_000,
+        });
+        words_of(&report)
+    };
+    assert!(text(800_001).contains("1,310 in TIME_WAIT, 800,001 of 1,000,000 open files in use"));
+    assert!(!text(800_000).contains("open files"));
+}
+
+#[test]
+fn a_process_that_runs_out_of_descriptors_is_one_line_among_the_changes() {
+    let before = report(vec![eof_unread()]);
+    let mut now = report(vec![eof_unread()]);
+    now.processes = vec![samples::descriptors(4242)];
+    assert_eq!(
+        render_changes(&before, &now),
+        "22:41:07  python3[4242]: 812 of 1,024 descriptors in use, 2.1 more each second: \"too many open files\" in about 1 min 40 s (31 counts in 30 s)\n"
+    );
+    assert_eq!(render_changes(&now, &now), "");
+}
+
+#[test]
 fn groups_that_are_no_leaks_do_not_alarm() {
     let young = Group {
         leak: false,
@@ -219,6 +250,8 @@ fn no_hostile_character_reaches_the_terminal() {
             },
         ]);
         report.kernel = "\x1b[2J".into();
+        report.processes = vec![samples::descriptors(666)];
+        report.processes[0].comm = "\x1b[2J\nNo leak".into();
         report.notes = vec!["\u{202e}\x1b[2J".into()];
         let mut out = Vec::new();
         text(80).render(&report, &mut out).unwrap();

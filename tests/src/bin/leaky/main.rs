@@ -10,6 +10,7 @@ mod accept;
 mod chatter;
 mod closing;
 mod connect;
+mod descriptors;
 mod endings;
 mod hand_over;
 mod pool;
@@ -41,6 +42,9 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["connect-without-blocking", to] => connect::without_blocking(address(to)?),
         ["connect-from-threads", ref to @ ..] => connect::from_threads(&addresses(to)?),
         ["connect-after-many", to, cycles] => connect::after_many(address(to)?, number(cycles)?),
+        ["run-out", to, per_second, limit] => {
+            descriptors::run_out(address(to)?, number(per_second)?, number(limit)?)
+        }
         ["connect-over-mptcp", to] => connect::over_mptcp(address(to)?),
         ["ring-connect", way, to] => ring::connect(ring::way(way)?, address(to)?),
         ["ring-accept", way, at] => ring::accept(ring::way(way)?, &accept::tcp(address(at)?)?),

@@ -211,17 +211,28 @@ impl Tracer {
         }
     }
 
-    /// Waits for a report that is as wanted, and returns it.
+    /// Waits for a report that is as wanted, the latest one included, and returns it.
     #[track_caller]
     pub fn wait_for_report(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + patience();
+        self.wait_for_report_within(patience(), what, wanted)
+    }
+
+    /// As [`Self::wait_for_report`], for what takes its time.
+    #[track_caller]
+    pub fn wait_for_report_within(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let deadline = Instant::now() + patience;
         loop {
             let last = &self.reports[self.reports.len() - 1];
             if wanted(last) {
                 return last.clone();
             }
             if !self.receive(deadline) {
-                self.fail(&format!("waited {:?} in vain for {what}", patience()));
+                self.fail(&format!("waited {patience:?} in vain for {what}"));
             }
         }
     }

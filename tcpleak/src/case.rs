@@ -65,6 +65,7 @@ impl<'a> Case<'a> {
         let socket = &self.connection.socket;
         let tasks = || self.holders.values().chain(self.connection.opener());
         let wanted = self.judgement.leak
+            || self.judgement.verdict.is_notable()
             || self.judgement.qualifiers.contains(&Qualifier::AgeUnknown)
             || select.all;
         wanted

@@ -46,10 +46,12 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
         port: vec![leak.port],
         remote: Vec::new(),
         min_age: Duration::ZERO,
+        open: None,
         all: false,
     };
     let rules = Rules {
         min_age: select.min_age,
+        open: select.open,
         watching: true,
         traceable: probe.can_trace(),
     };

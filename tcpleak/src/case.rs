@@ -63,7 +63,10 @@ impl<'a> Case<'a> {
 
     fn is_selected(&self, select: &Select) -> bool {
         let socket = &self.connection.socket;
-        let tasks = || self.holders.values().chain(self.connection.opener());
+        let tasks = || {
+            let holders = self.holders.values();
+            holders.chain(self.connection.opener()).chain(self.owner)
+        };
         let wanted = self.judgement.leak
             || self.judgement.verdict.is_notable()
             || self.judgement.qualifiers.contains(&Qualifier::AgeUnknown)

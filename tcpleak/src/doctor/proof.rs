@@ -57,7 +57,8 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
     };
     let mut observer = Observer::new(probe, select, rules, BUDGET)?;
     loop {
-        if let Some(group) = observer.look().await?.groups.pop() {
+        let found = observer.look().await?.groups;
+        if let Some(group) = found.into_iter().find(|group| group.leak) {
             return Ok(Proof {
                 took: opened.elapsed(),
                 group,

@@ -158,7 +158,6 @@ pub enum Verdict {
     /// The end of file was never read.
     EofUnread,
     /// The program has closed its half, and the peer never closes the other one.
-    #[serde(rename = "fin-wait2-held")]
     FinWait2Held,
     /// The program has closed the connection, and the peer does not take the rest.
     Orphaned,

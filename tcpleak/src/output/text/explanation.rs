@@ -135,7 +135,7 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             duration(*last_ack_s),
         ),
         Evidence::SynSent { retransmits } => format!(
-            "No answer has come to the SYN, which was sent again {}.",
+            "No answer has come to the SYN, which was sent again {} at most.",
             things(*retransmits, "time", "times")
         ),
         Evidence::OpenIdle {

@@ -14,8 +14,11 @@ use crate::{connect, protocol};
 /// Asks something on so many connections, shuts its half of them down, and forgets them.
 pub fn ask_and_forget(to: SocketAddr, count: usize) -> Result<()> {
     protocol::be_ready(&[]);
-    let asked: io::Result<Vec<TcpStream>> = (0..count).map(|_| ask(to)).collect();
-    protocol::forget(asked?)
+    let mut asked = Vec::new();
+    for _ in 0..count {
+        asked.push(ask(to)?);
+    }
+    protocol::forget(asked)
 }
 
 #[inline(never)]
@@ -55,8 +58,11 @@ fn fill(to: SocketAddr) -> io::Result<()> {
 pub fn begin_and_forget(to: SocketAddr, count: usize) -> Result<()> {
     protocol::be_ready(&[]);
     loop {
-        let begun: Result<Vec<TcpStream>> = (0..count).map(|_| begin(to)).collect();
-        protocol::forget(begun?)?;
+        let mut begun = Vec::new();
+        for _ in 0..count {
+            begun.push(begin(to)?);
+        }
+        protocol::forget(begun)?;
         protocol::await_word();
     }
 }

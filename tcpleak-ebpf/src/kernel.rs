@@ -14,6 +14,11 @@ use tcpleak_ebpf::{Endpoints, Offsets, PathHeader, Socket, Task, tcp_state};
 #[unsafe(no_mangle)]
 pub(crate) static OFFSETS: Offsets = Offsets::ZERO;
 
+/// For so many jiffies nothing must have been sent or received on an open connection for a survey to
+/// show it, whoever holds it. Zero, as long as the loader sets nothing else: then none is shown.
+#[unsafe(no_mangle)]
+static OPEN_IDLE_JIFFIES: u32 = 0;
+
 /// The offset of a member, read so that the compiler cannot take today's zero for granted.
 macro_rules! offset {
     ($member:ident) => {{
@@ -175,16 +180,45 @@ impl Sock {
         };
     }
 
-    /// Whether a survey must know more about it, whoever holds it: it listens, its peer is gone, or
-    /// it has closed its window.
+    /// Whether a survey must know more about it, whoever holds it: it listens, its peer is gone, does
+    /// not answer or does not close its half, it has closed its window, or it is as idle as was asked
+    /// for.
     #[inline(always)]
     pub fn is_remarkable(self) -> bool {
         match self.state() {
-            tcp_state::LISTEN | tcp_state::CLOSE_WAIT => true,
+            tcp_state::LISTEN
+            | tcp_state::CLOSE_WAIT
+            | tcp_state::SYN_SENT
+            | tcp_state::FIN_WAIT2 => true,
             tcp_state::CLOSE => self.was_connected(),
-            tcp_state::ESTABLISHED => self.receive_window() == 0 && self.unread() > 0,
+            tcp_state::ESTABLISHED => {
+                (self.receive_window() == 0 && self.unread() > 0) || self.is_idle()
+            }
             _ => false,
         }
+    }
+
+    /// Whether a survey must know more about it although no descriptor leads to it: its peer is gone,
+    /// or every descriptor is closed and the peer has not acknowledged that.
+    #[inline(always)]
+    pub fn is_remarkable_unheld(self, state: u8) -> bool {
+        match state {
+            tcp_state::CLOSE_WAIT => true,
+            tcp_state::FIN_WAIT1 | tcp_state::CLOSING | tcp_state::LAST_ACK => self.is_orphaned(),
+            _ => false,
+        }
+    }
+
+    /// Whether nothing was sent or received for as long as was asked for.
+    #[inline(always)]
+    fn is_idle(self) -> bool {
+        // SAFETY: a plain read of an initialised static; the loader may have set another value.
+        let wanted = unsafe { core::ptr::read_volatile(&raw const OPEN_IDLE_JIFFIES) };
+        let now = jiffies();
+        let since = |member: u32| now.wrapping_sub(self.tcp.read::<u32>(member));
+        wanted != 0
+            && since(offset!(icsk_lrcvtime)) >= wanted
+            && since(offset!(tcp_lsndtime)) >= wanted
     }
 
     /// Whether a closed socket had a connection once. A non-blocking client never leaves
@@ -240,6 +274,7 @@ impl Sock {
         socket.accept_queue = sock.read(offset!(sk_ack_backlog));
         socket.backlog = sock.read(offset!(sk_max_ack_backlog));
         socket.error = self.error();
+        socket.retransmits = sock.read(offset!(icsk_retransmits));
         socket.state = self.state();
         socket.fin_received = (socket.state == tcp_state::CLOSE_WAIT
             || sock.read::<u64>(offset!(sk_flags)) & SOCK_DONE != 0)

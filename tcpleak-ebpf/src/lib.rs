@@ -254,8 +254,10 @@ pub struct Socket {
     pub has_socket: u8,
     /// One when that `struct socket` belongs to a file.
     pub has_file: u8,
+    /// Times that the oldest segment which waits for its acknowledgement was sent again.
+    pub retransmits: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 6],
 }
 
 /// One record of a survey: a socket, what tracing knows about it, and one holder of it.
@@ -547,6 +549,7 @@ pub struct Offsets {
     pub tcp_mstamp: u32,
     pub tcp_lsndtime: u32,
     pub icsk_lrcvtime: u32,
+    pub icsk_retransmits: u32,
     /// Zero when the kernel has no MPTCP: a subflow pointer is never at the start of a sock.
     pub mptcp_first: u32,
 }
@@ -577,7 +580,7 @@ const _: () = {
     assert!(LINKS * size_of::<Link>() < STACK_BYTES);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);
-    assert!(size_of::<Offsets>() == 54 * 4);
+    assert!(size_of::<Offsets>() == 55 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]

@@ -19,6 +19,8 @@ use crate::{
 enum Event {
     Connecting,
     Connected,
+    /// Refused, or never answered.
+    Failed,
     PassivelyOpened,
     PeerGone,
     /// Into CLOSE: the peer reset it, or both sides are done.
@@ -39,10 +41,9 @@ impl Event {
             (_, tcp_state::CLOSE_WAIT) => Some(Self::PeerGone),
             (tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1) => Some(Self::ClosedFirst),
             (tcp_state::CLOSE_WAIT, tcp_state::LAST_ACK) => Some(Self::Closed),
+            (tcp_state::SYN_SENT, tcp_state::CLOSE) => Some(Self::Failed),
             // A connection that never was has no peer.
-            (tcp_state::SYN_SENT | tcp_state::SYN_RECV | tcp_state::LISTEN, tcp_state::CLOSE) => {
-                None
-            }
+            (tcp_state::SYN_RECV | tcp_state::LISTEN, tcp_state::CLOSE) => None,
             (_, tcp_state::CLOSE) => Some(Self::Ended),
             _ => None,
         }
@@ -65,6 +66,8 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
         Event::Connecting => acts::<S>(context, sock, true),
         Event::ClosedFirst => acts::<S>(context, sock, false),
         Event::Connected => connected(sock),
+        // What is left of an attempt tells nothing, and the next one begins anew.
+        Event::Failed => destroyed(sock.key()),
         Event::PassivelyOpened => passively_opened(context, sock),
         Event::PeerGone => peer_gone(context, sock),
         // Nobody is left to leak an orphan.

@@ -65,7 +65,8 @@ impl TaskFile {
 
 impl Tcp {
     /// One TCP socket of the namespace; its state is counted, and it is written when its peer is
-    /// gone: one without a holder is in an accept queue, or in flight between processes.
+    /// gone, because one without a holder is in an accept queue, or in flight between processes; and
+    /// when it is closed, but not finished.
     #[inline(always)]
     pub fn visit(&self) {
         if self.sock.is_null() {
@@ -85,7 +86,7 @@ impl Tcp {
             return;
         };
         mark(sock);
-        if state == tcp_state::CLOSE_WAIT {
+        if sock.is_remarkable_unheld(state) {
             write(self.meta, sock, None);
         }
     }

@@ -67,10 +67,12 @@ async fn snapshot(options: Snapshot) -> anyhow::Result<ExitCode> {
     let mut reporter = open(&options.output)?;
     let probe = Probe::load(Options {
         verbose: options.output.verbose,
+        open: options.select.open,
         ..Options::default()
     })?;
     let rules = Rules {
         min_age: options.select.min_age,
+        open: options.select.open,
         watching: false,
         traceable: probe.can_trace(),
     };
@@ -88,9 +90,11 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         accept_stacks: options.accept_stacks,
         captures: options.captures,
         verbose: options.output.verbose,
+        open: options.select.open,
     })?;
     let rules = Rules {
         min_age: options.select.min_age,
+        open: options.select.open,
         watching: true,
         traceable: probe.can_trace(),
     };
@@ -118,6 +122,7 @@ async fn time_wait(options: TimeWait) -> anyhow::Result<ExitCode> {
     let select = Select::every_leak();
     let rules = Rules {
         min_age: select.min_age,
+        open: select.open,
         watching: !options.once,
         traceable: probe.can_trace(),
     };

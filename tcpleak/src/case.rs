@@ -71,13 +71,17 @@ impl<'a> Case<'a> {
     /// Whether it is shown: as a leak, or because everything is.
     pub fn is_shown(&self, select: &Select) -> bool {
         self.judgement.leak
+            || self.judgement.verdict.is_notable()
             || self.judgement.qualifiers.contains(&Qualifier::AgeUnknown)
             || select.all
     }
 
     fn is_selected(&self, select: &Select) -> bool {
         let socket = &self.connection.socket;
-        let tasks = || self.holders.values().chain(self.connection.opener());
+        let tasks = || {
+            let holders = self.holders.values();
+            holders.chain(self.connection.opener()).chain(self.owner)
+        };
         (select.pid.is_empty() || tasks().any(|task| select.pid.contains(&task.process.pid)))
             && (select.comm.is_empty() || tasks().any(|task| select.comm.contains(&task.comm)))
             && (select.port.is_empty()

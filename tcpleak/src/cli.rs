@@ -46,6 +46,7 @@ Examples:
   sudo tcpleak                            watch the host until Ctrl-C
   sudo tcpleak --pid 4242 --duration 60s  watch one process for a minute
   sudo tcpleak --remote 10.0.0.0/8        only connections to these peers
+  sudo tcpleak --open 10m                 also a pool that only grows: what is open and unused
   sudo tcpleak snapshot --all             what the kernel shows now, leaks or not
   sudo tcpleak snapshot --format json     one document for a script
   sudo tcpleak time-wait                  who uses up ports, and when they run out

@@ -1,6 +1,6 @@
 //! The evidence of a group, from that of its connections.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     case::Case,
@@ -87,7 +87,59 @@ pub fn summarize(tracker: &Tracker, cases: &[Case<'_>]) -> report::Evidence {
             unread_bytes: 0,
             fin_unread: *fin_unread,
         },
+        Evidence::FinWait2Held { .. } => {
+            let (unread_bytes, unread_bytes_total) = worst_and_total(cases);
+            report::Evidence::FinWait2Held {
+                last_data_s: least(evidence().filter_map(|one| match one {
+                    Evidence::FinWait2Held { since_data } => Some(*since_data),
+                    _ => None,
+                })),
+                unread_bytes,
+                unread_bytes_total,
+            }
+        }
+        Evidence::Orphaned { .. } => {
+            let orphans = || {
+                evidence().filter_map(|one| match one {
+                    Evidence::Orphaned {
+                        unacknowledged_bytes,
+                        since_ack,
+                    } => Some((u64::from(*unacknowledged_bytes), *since_ack)),
+                    _ => None,
+                })
+            };
+            let bytes = || orphans().map(|(bytes, _)| bytes);
+            report::Evidence::Orphaned {
+                unacknowledged_bytes: bytes().max().unwrap_or_default(),
+                unacknowledged_bytes_total: bytes().sum(),
+                last_ack_s: least(orphans().map(|(_, since_ack)| since_ack)),
+            }
+        }
+        Evidence::SynSent { .. } => {
+            let retransmits = evidence().filter_map(|one| match one {
+                Evidence::SynSent { retransmits } => Some(u64::from(*retransmits)),
+                _ => None,
+            });
+            report::Evidence::SynSent {
+                retransmits: retransmits.max().unwrap_or_default(),
+            }
+        }
+        Evidence::OpenIdle { .. } => {
+            let (unread_bytes, unread_bytes_total) = worst_and_total(cases);
+            report::Evidence::OpenIdle {
+                idle_s: least(evidence().filter_map(|one| match one {
+                    Evidence::OpenIdle { idle } => Some(*idle),
+                    _ => None,
+                })),
+                unread_bytes,
+                unread_bytes_total,
+            }
+        }
     }
+}
+
+fn least(times: impl Iterator<Item = Duration>) -> f64 {
+    times.min().unwrap_or_default().as_secs_f64()
 }
 
 fn worst_and_total(cases: &[Case<'_>]) -> (u64, u64) {

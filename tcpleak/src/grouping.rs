@@ -105,8 +105,9 @@ impl Grouping {
             .chain(self.ended.iter().cloned())
             .collect();
         groups.sort_by(|left, right| {
-            (right.leak, right.count)
-                .cmp(&(left.leak, left.count))
+            let rank = |group: &Group| (group.leak, group.verdict.is_notable(), group.count);
+            rank(right)
+                .cmp(&rank(left))
                 .then(right.oldest_s.total_cmp(&left.oldest_s))
         });
         let mut notes = notes(tracker);

@@ -3,6 +3,8 @@
 //! Pure: the first verdict that fits, in the order of `docs/verdicts.md`. Each verdict carries the
 //! evidence it rests on, so that the reader can disagree.
 
+mod half_dead;
+
 use std::time::Duration;
 
 use crate::{
@@ -19,6 +21,8 @@ const ETIMEDOUT: i32 = 110;
 pub struct Rules {
     /// How long the peer must be gone before a connection counts as leaked.
     pub min_age: Duration,
+    /// How long an open connection must be idle to be told; `None`: none is.
+    pub open: Option<Duration>,
     /// Whether connections were traced, and surveyed more than once: without, some verdicts can only
     /// be hinted at.
     pub watching: bool,
@@ -33,7 +37,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Whether the verdict is a leak and has lasted long enough.
     pub leak: bool,
-    /// Age: time since the peer went away.
+    /// Time since the peer went away, or since whatever else the verdict says.
     pub age: Age,
     /// What the verdict rests on.
     pub evidence: Evidence,
@@ -41,7 +45,7 @@ pub struct Judgement {
     pub qualifiers: Vec<Qualifier>,
 }
 
-/// Time since the peer went away.
+/// Time since the peer went away, or since whatever else the verdict says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Age {
     /// At least this long.
@@ -50,6 +54,25 @@ pub struct Age {
     pub at_most: Duration,
     /// Whether it was measured.
     pub exact: bool,
+}
+
+impl Age {
+    fn exact(time: Duration) -> Self {
+        Self {
+            at_least: time,
+            at_most: time,
+            exact: true,
+        }
+    }
+
+    /// Nothing is known of an upper bound.
+    fn at_least(time: Duration) -> Self {
+        Self {
+            at_least: time,
+            at_most: time,
+            exact: false,
+        }
+    }
 }
 
 /// What a verdict about one connection rests on.
@@ -85,6 +108,19 @@ pub enum Evidence {
     Eof {
         fin_unread: bool,
     },
+    FinWait2Held {
+        since_data: Duration,
+    },
+    Orphaned {
+        unacknowledged_bytes: u32,
+        since_ack: Duration,
+    },
+    SynSent {
+        retransmits: u8,
+    },
+    OpenIdle {
+        idle: Duration,
+    },
 }
 
 /// How a dead connection ended.
@@ -105,7 +141,15 @@ pub fn judge(tracker: &Tracker, connection: &Connection, rules: Rules) -> Option
     let now = tracker.now();
     let stalled = is_stalled(connection, rules);
     if !connection.socket.peer_gone() && !stalled {
-        return None;
+        let (evidence, age) = half_dead::weigh(connection, rules, now)?;
+        let verdict = evidence.verdict();
+        return Some(Judgement {
+            verdict,
+            leak: false,
+            age,
+            qualifiers: qualifiers(connection, rules, verdict, now),
+            evidence,
+        });
     }
     let age = if stalled {
         stalled_age(connection, now)
@@ -212,6 +256,10 @@ impl Evidence {
             Self::EofIgnored { .. } => Verdict::EofIgnored,
             Self::Eof { fin_unread: false } => Verdict::EofConsumed,
             Self::Eof { fin_unread: true } => Verdict::EofUnread,
+            Self::FinWait2Held { .. } => Verdict::FinWait2Held,
+            Self::Orphaned { .. } => Verdict::Orphaned,
+            Self::SynSent { .. } => Verdict::SynSent,
+            Self::OpenIdle { .. } => Verdict::OpenIdle,
         }
     }
 }
@@ -257,12 +305,7 @@ fn is_stalled(connection: &Connection, rules: Rules) -> bool {
 
 fn stalled_age(connection: &Connection, now: Duration) -> Age {
     // What was before the first look may have been flow control: it does not count.
-    let at_least = now.saturating_sub(connection.unread_since);
-    Age {
-        at_least,
-        at_most: at_least,
-        exact: false,
-    }
+    Age::at_least(now.saturating_sub(connection.unread_since))
 }
 
 fn gone_age(connection: &Connection, now: Duration) -> Age {

@@ -2,24 +2,22 @@
 //! that opened them.
 //!
 //! Data flows one way: [`probe`] surveys the kernel, [`tracker`] follows connections from survey to
-//! survey, [`judge`] says what the evidence means, [`headroom`] when descriptors run out, [`grouping`] makes
-//! the [`report`], and [`output`] renders it. [`tracker`], [`judge`], [`headroom`] and [`grouping`] are
-//! pure: time is an argument. [`app`] wires
-//! them together.
+//! survey, [`judge`] says what the evidence means, [`descriptors`] and [`ports`] when these run out,
+//! [`grouping`] makes the [`report`], and [`output`] renders it. All but the first and the last are
+//! pure: time is an argument. [`app`] wires them together.
 
 pub mod app;
 pub mod btf;
 pub mod case;
 pub mod cli;
 pub mod code_path;
+pub mod descriptors;
 pub mod doctor;
 pub mod evidence;
 pub mod family;
-pub mod forecast;
 pub mod governor;
 pub mod grouping;
 pub mod growth;
-pub mod headroom;
 pub mod judge;
 pub mod line;
 pub mod observer;

@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     case::{Case, candidates},
     code_path::{CodePaths, Resolved},
+    descriptors::{COUNTED, DescriptorWatch, Suspect, suspects},
     governor::Governor,
     grouping::{Context, Grouping},
-    headroom::{COUNTED, Headroom, Suspect, suspects},
     judge::Rules,
     probe::{Probe, ProbeError},
     process::{
@@ -47,7 +47,7 @@ pub struct Observer {
     rules: Rules,
     tracker: Tracker,
     grouping: Grouping,
-    headroom: Headroom,
+    descriptors: DescriptorWatch,
     processes: Processes,
     code_paths: CodePaths,
     ports: PortWatch,
@@ -72,7 +72,7 @@ impl Observer {
             rules,
             tracker: Tracker::default(),
             grouping: Grouping::default(),
-            headroom: Headroom::default(),
+            descriptors: DescriptorWatch::default(),
             processes: Processes::new(),
             code_paths: CodePaths::start()?,
             ports: PortWatch::default(),
@@ -123,7 +123,7 @@ impl Observer {
         let suspects = suspects(&cases);
         let uncounted = suspects.len().saturating_sub(COUNTED);
         let descriptors = self
-            .headroom
+            .descriptors
             .forecast(self.tracker.now(), &count_descriptors(suspects));
         cases.retain(|case| case.is_shown(&self.select));
         if self.rules.watching {

@@ -115,7 +115,8 @@ pub struct Group {
     /// How many of them were opened while tcpleak watched, and yet the code path that opened them was
     /// not captured. Whatever path the group shows is that of the others.
     pub unsampled: u64,
-    /// Age of the oldest: seconds since its peer went away.
+    /// Age of the oldest: seconds since its peer went away; what else it counts from depends on the
+    /// verdict.
     pub oldest_s: f64,
     /// Whether that age was measured or is a lower bound.
     pub age_kind: AgeKind,
@@ -171,12 +172,48 @@ pub enum Verdict {
     EofConsumed,
     /// The end of file was never read.
     EofUnread,
+    /// The program has closed its half, and the peer never closes the other one.
+    FinWait2Held,
+    /// The program has closed the connection, and the peer does not take the rest.
+    Orphaned,
+    /// The peer does not answer connect().
+    SynSent,
+    /// Open on both sides, and not used for as long as `--open` says.
+    OpenIdle,
+}
+
+/// What a verdict is when it has lasted for long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// A leak.
+    Leak,
+    /// No leak, and nothing that ends by itself soon: it is told.
+    HalfDead,
+    /// No leak, but what was asked for.
+    Idle,
+    /// Nothing.
+    Harmless,
 }
 
 impl Verdict {
+    /// What this verdict is once it has lasted for long enough.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::HalfCloseInUse | Self::Pooled => Severity::Harmless,
+            Self::FinWait2Held | Self::Orphaned | Self::SynSent => Severity::HalfDead,
+            Self::OpenIdle => Severity::Idle,
+            _ => Severity::Leak,
+        }
+    }
+
     /// Whether this verdict is a leak once it has lasted for --min-age.
     pub fn is_leak(self) -> bool {
-        !matches!(self, Self::HalfCloseInUse | Self::Pooled)
+        self.severity() == Severity::Leak
+    }
+
+    /// Whether it is told although it is no leak. It has lasted for long enough, or it would not be.
+    pub fn is_notable(self) -> bool {
+        matches!(self.severity(), Severity::HalfDead | Severity::Idle)
     }
 
     /// The word used in every output.
@@ -192,6 +229,10 @@ impl Verdict {
             Self::EofIgnored => "eof-ignored",
             Self::EofConsumed => "eof-consumed",
             Self::EofUnread => "eof-unread",
+            Self::FinWait2Held => "fin-wait2-held",
+            Self::Orphaned => "orphaned",
+            Self::SynSent => "syn-sent",
+            Self::OpenIdle => "open-idle",
         }
     }
 }
@@ -305,7 +346,7 @@ pub struct Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgeKind {
-    /// The peer's FIN or RST was seen.
+    /// The peer's FIN or RST, or what else the age counts from, was seen.
     Exact,
     /// The connection is at least this old.
     AtLeast,
@@ -385,6 +426,39 @@ pub enum Evidence {
         /// Whether the peer's FIN waits to be read.
         fin_unread: bool,
     },
+    /// `fin-wait2-held`
+    FinWait2Held {
+        /// Seconds since data last came, connection on which it came last.
+        last_data_s: f64,
+        /// Bytes that wait, worst connection.
+        unread_bytes: u64,
+        /// Bytes that wait, whole group.
+        unread_bytes_total: u64,
+    },
+    /// `orphaned`
+    Orphaned {
+        /// Bytes that the peer has not acknowledged, worst connection; its FIN is not counted.
+        unacknowledged_bytes: u64,
+        /// The same, whole group.
+        unacknowledged_bytes_total: u64,
+        /// Seconds since the peer last sent an acknowledgement, connection on which it did last: it is
+        /// there and takes nothing, or it is gone.
+        last_ack_s: f64,
+    },
+    /// `syn-sent`
+    SynSent {
+        /// Times that the kernel asked again, worst connection.
+        retransmits: u64,
+    },
+    /// `open-idle`
+    OpenIdle {
+        /// Seconds since anything was sent or received, connection that was used last.
+        idle_s: f64,
+        /// Bytes that wait, worst connection.
+        unread_bytes: u64,
+        /// Bytes that wait, whole group.
+        unread_bytes_total: u64,
+    },
 }
 
 /// One connection of a group.
@@ -394,9 +468,9 @@ pub struct Connection {
     pub local: String,
     /// Remote address and port.
     pub remote: String,
-    /// TCP state, as `ss` spells it in /proc: `CLOSE_WAIT`, `CLOSE`, `ESTABLISHED`.
+    /// TCP state as the kernel calls it: `CLOSE_WAIT`, `CLOSE`, `ESTABLISHED`, `FIN_WAIT2`.
     pub state: String,
-    /// Seconds since the peer went away (see the group's `age_kind`).
+    /// Seconds since the peer went away, as the group's `oldest_s` (see its `age_kind`).
     pub age_s: f64,
     /// Inode number of the socket, as in /proc/PID/fd; zero when there is none.
     pub inode: u64,

@@ -25,6 +25,10 @@ pub struct Select {
     /// How long the peer must be gone before a connection counts as leaked (500ms, 10s, 2m).
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub min_age: Duration,
+    /// Also report open connections on which nothing was sent or received for this time, by the code
+    /// that opened them: a pool that only grows (30s, 10m).
+    #[arg(long, value_name = "TIME", value_parser = idle_time)]
+    pub open: Option<Duration>,
     /// Also report groups that are not leaks (yet).
     #[arg(long)]
     pub all: bool,
@@ -39,6 +43,7 @@ impl Select {
             port: Vec::new(),
             remote: Vec::new(),
             min_age: MIN_AGE,
+            open: None,
             all: false,
         }
     }
@@ -108,9 +113,25 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .and_then(|time| Duration::try_from(time).map_err(|_| format!("{text:?} is negative")))
 }
 
+/// A time for which a connection can be idle.
+fn idle_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < Duration::from_millis(100) {
+        return Err("between two packets every connection is idle; write 100ms or more".into());
+    }
+    Ok(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_connection_is_idle_between_two_packets() {
+        assert!(idle_time("0").is_err());
+        assert!(idle_time("99ms").is_err());
+        assert_eq!(idle_time("2m"), Ok(Duration::from_secs(120)));
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {

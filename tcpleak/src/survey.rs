@@ -100,6 +100,8 @@ pub struct Socket {
     pub accept_queue: u32,
     /// Listening socket: the most that may wait.
     pub backlog: u32,
+    /// Times that the oldest segment which waits for its acknowledgement was sent again.
+    pub retransmits: u8,
     /// Pending error (errno); zero when there is none.
     pub error: i32,
     /// Whether the peer's FIN was received.
@@ -114,6 +116,14 @@ impl Socket {
     /// Bytes of data that wait unread, the FIN not counted.
     pub fn unread_bytes(&self) -> u32 {
         self.unread.saturating_sub(u32::from(self.fin_received))
+    }
+
+    /// Whether this side has closed its half and the peer has not acknowledged that.
+    pub fn is_closing(&self) -> bool {
+        matches!(
+            self.state,
+            State::FinWait1 | State::Closing | State::LastAck
+        )
     }
 
     /// Whether the connection is over on the peer's side.
@@ -209,6 +219,8 @@ pub struct Record {
     pub origin: Option<u64>,
     /// Who opened it.
     pub opener: Option<Task>,
+    /// Who sent the local FIN.
+    pub closer: Option<Task>,
     /// The last read; `None` when none was seen.
     pub last_read: Option<Use>,
     /// The last write; `None` when none was seen.

@@ -55,6 +55,10 @@ pub struct Connection {
     pub read_at: Option<Duration>,
     /// Survey since which nothing was read.
     pub unread_since: Duration,
+    /// Survey since which the peer acknowledged nothing new.
+    pub unacknowledged_since: Duration,
+    /// First survey that found it in its state.
+    pub state_since: Duration,
     /// Times between two surveys at which it was put to use, while its peer was there.
     pub exchanges: u32,
     /// Whether it lay idle between the latest two surveys, while its peer was there.
@@ -175,6 +179,8 @@ impl Tracker {
             sent_at: None,
             read_at: None,
             unread_since: now,
+            unacknowledged_since: now,
+            state_since: now,
             exchanges: 0,
             rests: false,
             family: family.clone(),
@@ -196,6 +202,12 @@ impl Tracker {
         }
         if read {
             connection.unread_since = now;
+        }
+        if before.snd_una != seen.socket.snd_una {
+            connection.unacknowledged_since = now;
+        }
+        if before.state != seen.socket.state {
+            connection.state_since = now;
         }
         // The end of a handshake moves the numbers too, and is no use.
         if before.state == State::Established {
@@ -243,13 +255,15 @@ impl Tracker {
 
 impl Connection {
     /// The process the connection is put down to: its opener if that still holds it, else a holder,
-    /// else the opener all the same.
+    /// else the opener all the same, else who closed it.
     pub fn owner(&self) -> Option<&Task> {
         let opener = self.opener();
+        let closer = || self.record.as_ref()?.closer.as_ref();
         opener
             .filter(|opener| self.held_by(opener.process))
             .or_else(|| self.holders.values().next())
             .or(opener)
+            .or_else(closer)
     }
 
     /// Who opened it, when that was seen.
@@ -273,7 +287,12 @@ impl Connection {
 
     /// In an accept queue: nothing owns the socket yet.
     pub fn is_unaccepted(&self) -> bool {
-        !self.socket.has_owner && self.holders.is_empty()
+        !self.socket.has_owner && self.holders.is_empty() && !self.socket.is_closing()
+    }
+
+    /// Closed for good: nothing owns the socket any more, and the kernel has not finished with it.
+    pub fn is_orphaned(&self) -> bool {
+        !self.socket.has_owner && self.holders.is_empty() && self.socket.is_closing()
     }
 }
 

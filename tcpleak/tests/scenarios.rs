@@ -41,6 +41,8 @@ struct Scenario {
     /// --min-age
     #[serde(default = "ten_seconds")]
     min_age: String,
+    /// --open
+    open: Option<String>,
     /// --all
     #[serde(default)]
     all: bool,
@@ -136,6 +138,8 @@ struct Scene {
     #[serde(default)]
     backlog: u32,
     #[serde(default)]
+    retransmits: u8,
+    #[serde(default)]
     error: i32,
     #[serde(default = "yes")]
     fin_received: bool,
@@ -170,6 +174,8 @@ struct Known {
     origin: Option<u64>,
     /// `comm/pid` or `comm/pid/tid`
     opener: Option<String>,
+    /// The same.
+    closer: Option<String>,
     last_read: Option<Used>,
     last_write: Option<Used>,
 }
@@ -248,10 +254,12 @@ fn play(path: &Path, scenario: Scenario) {
             .map(|network| network.parse().unwrap())
             .collect(),
         min_age: time(&scenario.min_age),
+        open: scenario.open.as_deref().map(time),
         all: scenario.all,
     };
     let rules = Rules {
         min_age: select.min_age,
+        open: select.open,
         watching: !scenario.snapshot,
         traceable: !scenario.untraceable,
     };
@@ -517,6 +525,7 @@ impl Scene {
             last_event_at: time(&self.last_event),
             accept_queue: self.accept_queue,
             backlog: self.backlog,
+            retransmits: self.retransmits,
             error: self.error,
             fin_received: self.fin_received,
             has_owner: self.has_owner,
@@ -554,6 +563,7 @@ impl Known {
             end_error: self.end_error,
             origin: self.origin,
             opener: self.opener.as_deref().map(task),
+            closer: self.closer.as_deref().map(task),
             last_read: self.last_read.as_ref().map(Used::seen),
             last_write: self.last_write.as_ref().map(Used::seen),
         }

@@ -30,6 +30,7 @@ pub async fn run(options: Doctor) -> anyhow::Result<ExitCode> {
         accept_stacks: false,
         captures: CAPTURES,
         verbose: options.verbose,
+        open: None,
     });
     let found = match loaded {
         Ok(probe) => {

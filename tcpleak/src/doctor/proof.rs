@@ -46,16 +46,19 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
         port: vec![leak.port],
         remote: Vec::new(),
         min_age: Duration::ZERO,
+        open: None,
         all: false,
     };
     let rules = Rules {
         min_age: select.min_age,
+        open: select.open,
         watching: true,
         traceable: probe.can_trace(),
     };
     let mut observer = Observer::new(probe, select, rules, BUDGET)?;
     loop {
-        if let Some(group) = observer.look().await?.groups.pop() {
+        let found = observer.look().await?.groups;
+        if let Some(group) = found.into_iter().find(|group| group.leak) {
             return Ok(Proof {
                 took: opened.elapsed(),
                 group,

@@ -77,7 +77,7 @@ mod tests {
             .map(|error| format!("{}: {error}", error.instance_path))
             .collect();
         assert!(errors.is_empty(), "{errors:#?}");
-        assert_eq!(document["groups"].as_array().unwrap().len(), 10);
+        assert_eq!(document["groups"].as_array().unwrap().len(), 14);
     }
 
     #[test]

@@ -534,6 +534,61 @@ pub fn pooled() -> Group {
     )
 }
 
+/// A client that has asked its question and waits for a peer that keeps silent.
+pub fn fin_wait2_held() -> Group {
+    let evidence = Evidence::FinWait2Held {
+        last_data_s: 170.2,
+        unread_bytes: 0,
+        unread_bytes_total: 0,
+    };
+    in_state("FIN_WAIT2", group(Verdict::FinWait2Held, evidence, 3))
+}
+
+/// Answers that nobody reads, left to the kernel.
+pub fn orphaned() -> Group {
+    let evidence = Evidence::Orphaned {
+        unacknowledged_bytes: 262_144,
+        unacknowledged_bytes_total: 600_000,
+        last_ack_s: 12.4,
+    };
+    let mut group = group(Verdict::Orphaned, evidence, 3);
+    group.holders = Vec::new();
+    for connection in &mut group.connections {
+        connection.inode = 0;
+        connection.fds.clear();
+    }
+    in_state("FIN_WAIT1", group)
+}
+
+/// A client of a peer behind a firewall.
+pub fn syn_sent() -> Group {
+    let mut group = group(Verdict::SynSent, Evidence::SynSent { retransmits: 5 }, 12);
+    group.oldest_s = 42.1;
+    group.qualifiers = vec![Qualifier::Growing];
+    group.growth_per_min = Some(12.0);
+    for connection in &mut group.connections {
+        connection.age_s = 42.1;
+    }
+    in_state("SYN_SENT", group)
+}
+
+/// A pool that only grows.
+pub fn open_idle() -> Group {
+    let evidence = Evidence::OpenIdle {
+        idle_s: 61.0,
+        unread_bytes: 0,
+        unread_bytes_total: 0,
+    };
+    in_state("ESTABLISHED", group(Verdict::OpenIdle, evidence, 31))
+}
+
+fn in_state(state: &str, mut group: Group) -> Group {
+    for connection in &mut group.connections {
+        connection.state = state.into();
+    }
+    group
+}
+
 /// One group of every verdict.
 pub fn every_verdict() -> Vec<Group> {
     vec![
@@ -547,6 +602,10 @@ pub fn every_verdict() -> Vec<Group> {
         eof_ignored(),
         eof_consumed(),
         eof_unread(),
+        fin_wait2_held(),
+        orphaned(),
+        syn_sent(),
+        open_idle(),
     ]
 }
 

@@ -21,7 +21,7 @@ use self::{
     page::{BOLD, DIM, GREEN, NORMAL, Page, RED, Span},
 };
 use super::changes::{Change, changes};
-use crate::report::{FileHandles, Group, Report};
+use crate::report::{FileHandles, Group, Report, Severity};
 
 /// Programs that are named in the summary.
 const PROGRAMS_NAMED: usize = 4;
@@ -146,12 +146,14 @@ impl Text {
 
     fn summary(&self, report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         let leaks: Vec<&Group> = report.groups.iter().filter(|group| group.leak).collect();
+        let notable = notable(report);
         if leaks.is_empty() {
             page.paragraph(
                 0,
                 &[
                     Span::new(GREEN, "No leak"),
                     Span::new(NORMAL, &no_leak(report)),
+                    Span::new(NORMAL, &notable),
                 ],
             )?;
         } else {
@@ -165,7 +167,16 @@ impl Text {
                     by_program(leaks)
                 ),
             };
-            page.paragraph(2, &[Span::new(RED, &leaked), Span::new(NORMAL, &rest)])?;
+            let full_stop = if notable.is_empty() { "" } else { "." };
+            page.paragraph(
+                2,
+                &[
+                    Span::new(RED, &leaked),
+                    Span::new(NORMAL, &rest),
+                    Span::new(NORMAL, full_stop),
+                    Span::new(NORMAL, &notable),
+                ],
+            )?;
         }
         page.paragraph(2, &[Span::new(NORMAL, &totals(report))])?;
         self.made(report, page)
@@ -190,12 +201,44 @@ impl Text {
     }
 }
 
+/// Groups that are told although they are no leaks: ` 12 connections in 2 groups are half dead.`
+fn notable(report: &Report) -> String {
+    let told = |severity, singular: &str, plural: &str| {
+        let groups = report.groups.iter();
+        let counts: Vec<u64> = groups
+            .filter(|group| !group.leak && group.verdict.severity() == severity)
+            .map(|group| group.count)
+            .collect();
+        let what = if counts.iter().sum::<u64>() == 1 {
+            singular
+        } else {
+            plural
+        };
+        (!counts.is_empty()).then(|| {
+            format!(
+                " {} in {} {what}.",
+                things(counts.iter().sum(), "connection", "connections"),
+                things(counts.len() as u64, "group", "groups"),
+            )
+        })
+    };
+    let half_dead = told(Severity::HalfDead, "is half dead", "are half dead");
+    let idle = told(Severity::Idle, "is open and idle", "are open and idle");
+    half_dead.into_iter().chain(idle).collect()
+}
+
 fn no_leak(report: &Report) -> String {
-    match report.groups.len() as u64 {
+    let groups = report.groups.iter();
+    let others = groups.filter(|group| !group.verdict.is_notable()).count() as u64;
+    match others {
+        0 if !report.groups.is_empty() => ".".into(),
         0 => ": no connection is held open whose peer has been gone for longer than --min-age."
             .into(),
-        1 => ". The group below is not one, or not yet.".into(),
-        groups => format!(". The {} groups below are none, or not yet.", count(groups)),
+        1 if report.groups.len() == 1 => ". The group below is not one, or not yet.".into(),
+        _ => format!(
+            ". The {} groups below are none, or not yet.",
+            count(report.groups.len() as u64)
+        ),
     }
 }
 

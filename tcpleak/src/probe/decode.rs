@@ -99,6 +99,7 @@ fn socket(socket: &wire::Socket, tick: Duration) -> Option<Socket> {
         last_event_at: Duration::from_nanos(socket.last_event_at),
         accept_queue: socket.accept_queue,
         backlog: socket.backlog,
+        retransmits: socket.retransmits,
         error: socket.error.saturating_abs(),
         fin_received: socket.fin_received != 0,
         has_owner: socket.has_socket != 0,
@@ -130,6 +131,7 @@ pub fn connection(record: &wire::Connection) -> Option<Record> {
         end_error: i32::from(record.end_error),
         origin: (record.origin != 0).then_some(record.origin),
         opener: task(&record.opener),
+        closer: task(&record.closer),
         last_read: last_use(&record.reads),
         last_write: last_use(&record.writes),
     })

@@ -49,6 +49,8 @@ pub struct Options {
     pub captures: u32,
     /// Let the programs write log records.
     pub verbose: bool,
+    /// Show open connections that are idle for this long, whoever holds them.
+    pub open: Option<Duration>,
 }
 
 /// What is loaded, and the way to take surveys.

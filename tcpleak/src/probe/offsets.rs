@@ -110,6 +110,7 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         tcp_mstamp: tcp("tcp_mstamp", LONG)?,
         tcp_lsndtime: tcp("lsndtime", WORD)?,
         icsk_lrcvtime: of("inet_connection_sock", "icsk_ack.lrcvtime", WORD)?,
+        icsk_retransmits: of("inet_connection_sock", "icsk_retransmits", BYTE)?,
         mptcp_first: of("mptcp_sock", "first", LONG).unwrap_or_default(),
     })
 }

@@ -11,7 +11,7 @@ use tcpleak_ebpf::{CodeRange, Limits, ProcessCode};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Captures, Hook, Job, Options, ProbeError,
+    Captures, Hook, Job, Options, ProbeError, clock,
     error::refused,
     force::Forced,
     hooks::{self, Attacher, Choice, Stacks},
@@ -38,6 +38,7 @@ struct Settings {
     offsets: tcpleak_ebpf::Offsets,
     log_level: u8,
     receive_flags_at: u32,
+    open_idle_jiffies: u32,
 }
 
 impl Settings {
@@ -53,6 +54,9 @@ impl Settings {
                 Some(6) => 4,
                 _ => 3,
             },
+            open_idle_jiffies: options
+                .open
+                .map_or(0, |idle| clock::whole_ticks(idle, clock::tick())),
         })
     }
 }
@@ -113,6 +117,7 @@ impl Programs {
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &settings.offsets, true)
             .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
+            .override_global("OPEN_IDLE_JIFFIES", &settings.open_idle_jiffies, true)
             .override_global("COPY_BY_CALLS", &copy_by_calls, true)
             .override_global(aya_log::LEVEL, &settings.log_level, true)
             .load(OBJECT)

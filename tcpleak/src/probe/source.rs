@@ -51,8 +51,8 @@ impl Source {
         if !may_look_into_processes() {
             return Err(ProbeError::NotPrivileged);
         }
-        let sock_diag =
-            SockDiag::open().map_err(|error| refused_with("sock_diag", error.to_string()))?;
+        let sock_diag = SockDiag::open(options.open)
+            .map_err(|error| refused_with("sock_diag", error.to_string()))?;
         for hook in &mut hooks {
             if matches!(hook.job, Job::SurveyHolders | Job::SurveySockets) {
                 hook.backend = Some(SOCK_DIAG);

@@ -33,6 +33,7 @@ mod go_program;
 mod go_requests;
 mod growth;
 mod half_close;
+mod half_dead;
 mod handlers;
 mod hostile_files;
 mod in_flight;

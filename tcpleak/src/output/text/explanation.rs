@@ -111,6 +111,59 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
         Evidence::Eof {
             fin_unread: false, ..
         } => "Nothing is left to read, the peer's FIN included.".into(),
+        Evidence::FinWait2Held {
+            last_data_s,
+            unread_bytes,
+            unread_bytes_total,
+        } => format!(
+            "The program shut down its half, the peer acknowledged that and keeps its own open, from \
+             which nothing has come for {}{}. No timer ends this while a descriptor is held.",
+            duration(*last_data_s),
+            also_waiting(*unread_bytes, *unread_bytes_total),
+        ),
+        Evidence::Orphaned {
+            unacknowledged_bytes,
+            unacknowledged_bytes_total,
+            last_ack_s,
+        } => format!(
+            "{} not acknowledged. The peer's latest acknowledgement of anything came {} ago. No \
+             descriptor is left; the kernel keeps the data.",
+            match *unacknowledged_bytes_total {
+                0 => "The FIN is".to_owned(),
+                total => format!("{} and the FIN are", spread(*unacknowledged_bytes, total)),
+            },
+            duration(*last_ack_s),
+        ),
+        Evidence::SynSent { retransmits } => format!(
+            "No answer has come to the SYN, which was sent again {} at most.",
+            things(*retransmits, "time", "times")
+        ),
+        Evidence::OpenIdle {
+            idle_s,
+            unread_bytes,
+            unread_bytes_total,
+        } => format!(
+            "Both sides are open, and nothing was sent or received for {} or longer{}.",
+            duration(*idle_s),
+            also_waiting(*unread_bytes, *unread_bytes_total),
+        ),
+    }
+}
+
+/// `; 12 KiB unread`, when there are any.
+fn also_waiting(worst: u64, total: u64) -> String {
+    match total {
+        0 => String::new(),
+        _ => format!("; {}", waiting(worst, total)),
+    }
+}
+
+/// `12 KiB`, or `35 KiB (12 KiB on one connection)`
+fn spread(worst: u64, total: u64) -> String {
+    if worst == total {
+        bytes(total)
+    } else {
+        format!("{} ({} on one connection)", bytes(total), bytes(worst))
     }
 }
 
@@ -160,6 +213,24 @@ pub(super) fn next_step(group: &Group) -> &'static str {
         Verdict::EofUnread => {
             "Close the connection, or the response that holds it, on every path, errors included. \
              If a pool keeps it: give the pool an idle timeout shorter than the server's."
+        }
+        Verdict::FinWait2Held => {
+            "Close the descriptor once the answer has been read, and after a deadline when none comes: \
+             net.ipv4.tcp_fin_timeout is only for connections that nobody holds. Then look at why the \
+             peer does not close."
+        }
+        Verdict::Orphaned => {
+            "See whether the peer still reads, or is gone. Before close(), wait for it with a deadline, \
+             or set TCP_USER_TIMEOUT: otherwise the kernel goes on for minutes \
+             (net.ipv4.tcp_orphan_retries)."
+        }
+        Verdict::SynSent => {
+            "See whether the address is right, and whether a firewall drops the packets. Give connect() \
+             a deadline: the kernel's own is about two minutes (net.ipv4.tcp_syn_retries)."
+        }
+        Verdict::OpenIdle => {
+            "None if they are meant to wait. Otherwise close them after use; if a pool keeps them, give \
+             it an idle timeout and a largest size."
         }
     }
 }

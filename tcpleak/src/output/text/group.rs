@@ -56,7 +56,9 @@ fn write_headline(
     let status = Status::of(group);
     let colour = match status {
         Status::Leak => RED,
-        Status::Likely | Status::Perhaps | Status::Young => YELLOW,
+        Status::Likely | Status::Perhaps | Status::Young | Status::HalfDead | Status::Idle => {
+            YELLOW
+        }
         Status::No => GREEN,
     };
     let time = time.map(|time| format!("{time}  ")).unwrap_or_default();
@@ -188,7 +190,7 @@ fn write_sockets(group: &Group, page: &mut Page<'_, impl Write>) -> io::Result<(
 fn socket(connection: &Connection, verdict: Verdict) -> String {
     let fds = ranges(&connection.fds);
     let mut parts = match fds.len() as u64 {
-        0 if verdict == Verdict::NotAccepted => Vec::new(),
+        0 if matches!(verdict, Verdict::NotAccepted | Verdict::Orphaned) => Vec::new(),
         0 => vec!["no\u{a0}fd".to_owned()],
         runs => vec![format!("fd\u{a0}{}", some_of(&fds, 3, runs))],
     };

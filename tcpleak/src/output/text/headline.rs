@@ -8,7 +8,7 @@ use super::{
     page::{shorten_middle, shorten_start},
 };
 use crate::{
-    report::{AgeKind, Evidence, Group, Qualifier, Title, Verdict},
+    report::{AgeKind, Evidence, Group, Qualifier, Severity, Title, Verdict},
     title::base_name,
 };
 
@@ -23,6 +23,10 @@ pub(super) enum Status {
     Perhaps,
     /// A leak by its verdict, but younger than --min-age.
     Young,
+    /// No leak by its verdict, and stuck all the same.
+    HalfDead,
+    /// Open, and not used.
+    Idle,
     /// No leak by its verdict.
     No,
 }
@@ -30,14 +34,16 @@ pub(super) enum Status {
 impl Status {
     pub fn of(group: &Group) -> Self {
         let has = |qualifier| group.qualifiers.contains(&qualifier);
-        match (group.leak, group.verdict.is_leak()) {
+        match (group.leak, group.verdict.severity()) {
             (true, _) if has(Qualifier::LeakOrIdlePool) || has(Qualifier::RecentlySent) => {
                 Self::Likely
             }
             (true, _) => Self::Leak,
-            (false, true) if has(Qualifier::AgeUnknown) => Self::Perhaps,
-            (false, true) => Self::Young,
-            (false, false) => Self::No,
+            (false, Severity::Leak) if has(Qualifier::AgeUnknown) => Self::Perhaps,
+            (false, Severity::Leak) => Self::Young,
+            (false, Severity::HalfDead) => Self::HalfDead,
+            (false, Severity::Idle) => Self::Idle,
+            (false, Severity::Harmless) => Self::No,
         }
     }
 
@@ -51,6 +57,8 @@ impl Status {
             Self::Likely => "LEAK OR IN USE",
             Self::Perhaps => "PERHAPS A LEAK",
             Self::Young => "NOT YET A LEAK",
+            Self::HalfDead => "HALF DEAD",
+            Self::Idle => "IDLE",
             Self::No => "NO LEAK",
         }
     }
@@ -162,6 +170,18 @@ pub(super) fn predicate(group: &Group) -> String {
         (Verdict::EofIgnored, _) => {
             format!("keeps {those} open {gone}, although it has read the end of file")
         }
+        (Verdict::FinWait2Held, _) => format!(
+            "keeps {those} open that it has shut down and the peer has not{}",
+            since(group)
+        ),
+        (Verdict::Orphaned, _) => format!(
+            "has closed {those}, and the peer does not take the rest{}",
+            since(group)
+        ),
+        (Verdict::SynSent, _) => {
+            format!("gets no answer to {those}{}", since(group))
+        }
+        (Verdict::OpenIdle, _) => format!("keeps {those} open and idle{}", since(group)),
         (Verdict::Inherited | Verdict::EofConsumed | Verdict::EofUnread, _) => {
             format!("keeps {those} open {gone}")
         }

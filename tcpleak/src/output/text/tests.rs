@@ -206,6 +206,30 @@ fn groups_that_are_no_leaks_do_not_alarm() {
 }
 
 #[test]
+fn half_dead_groups_are_mentioned_and_not_called_leaks() {
+    let first = |groups| {
+        let text = render(&report(groups), 120);
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        first(vec![samples::syn_sent(), samples::orphaned()]),
+        "No leak. 15 connections in 2 groups are half dead."
+    );
+    assert_eq!(
+        first(vec![samples::orphaned(), samples::open_idle()]),
+        "No leak. 3 connections in 1 group are half dead. 31 connections in 1 group are open and idle."
+    );
+    assert_eq!(
+        first(vec![eof_unread(), samples::syn_sent()]),
+        "20 leaked connections of python3. 12 connections in 1 group are half dead."
+    );
+    assert_eq!(
+        first(vec![samples::syn_sent(), half_close_in_use()]),
+        "No leak. The 2 groups below are none, or not yet. 12 connections in 1 group are half dead."
+    );
+}
+
+#[test]
 fn no_line_is_longer_than_the_terminal_is_wide() {
     let groups = [samples::every_verdict(), vec![handler()]].concat();
     for width in 60..=200 {

@@ -27,6 +27,8 @@ pub struct Dump {
     pub counts: Counts,
     /// How many there was no room for.
     pub left_out: u64,
+    /// Closed for good, and not finished.
+    pub orphans: Vec<Socket>,
     /// In CLOSE_WAIT, without an owner.
     unowned: Vec<Socket>,
     /// Network namespaces that were looked at, each with a way to ask about single sockets.
@@ -79,9 +81,10 @@ impl Dump {
             id: diag.id,
             socket,
         };
-        let has_room = self.owned.len() + self.unowned.len() < 2 * ROOM;
+        let has_room = self.owned.len() + self.unowned.len() + self.orphans.len() < 2 * ROOM;
         match (diag.inode, open.socket.state) {
             (0, State::CloseWait) if has_room => self.unowned.push(open.socket),
+            (0, _) if has_room && open.socket.is_closing() => self.orphans.push(open.socket),
             (1.., _) if has_room => {
                 self.owned.insert(diag.inode, open);
             }
@@ -149,6 +152,7 @@ fn socket(diag: &Diag, netns: u32, tick: Duration) -> Option<Socket> {
         last_event_at: Duration::ZERO,
         accept_queue,
         backlog,
+        retransmits: info.retransmits,
         error: 0,
         fin_received: matches!(state, State::CloseWait | State::LastAck | State::Closing),
         has_owner: diag.inode != 0,

@@ -79,6 +79,8 @@ pub struct Diag {
 /// What is taken from `struct tcp_info`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Info {
+    /// Times that the oldest segment which waits for its acknowledgement was sent again.
+    pub retransmits: u8,
     /// Since data was last sent.
     pub since_sent: Duration,
     /// Since data last arrived.
@@ -239,6 +241,7 @@ fn info(bytes: &[u8]) -> Option<Info> {
         u32_at(bytes, offset).map(|milliseconds| Duration::from_millis(milliseconds.into()))
     };
     Some(Info {
+        retransmits: *bytes.get(2)?,
         since_sent: since(44)?,
         since_data: since(52)?,
         since_ack: since(56)?,

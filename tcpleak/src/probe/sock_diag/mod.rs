@@ -49,16 +49,19 @@ pub struct SockDiag {
     namespaces: Namespaces,
     memory: Memory,
     tick: Duration,
+    open: Option<Duration>,
     left_out: u64,
     forbidden: u64,
 }
 
 impl SockDiag {
-    /// Tries it. Fails in the kernel's words when this way is closed too.
-    pub fn open() -> io::Result<Self> {
+    /// Tries it. Connections that are idle for as long as `open` says will be shown too. Fails in the
+    /// kernel's words when this way is closed too.
+    pub fn open(open: Option<Duration>) -> io::Result<Self> {
         Netlink::open()?.dump(message::LISTENERS, drop)?;
         Ok(Self {
             tick: clock::tick(),
+            open,
             ..Self::default()
         })
     }
@@ -74,8 +77,8 @@ impl SockDiag {
         let now = clock::now();
         let held = self.held(&mut dump, suspects);
         let counts = dump.counts;
-        let unaccepted = dump.unaccepted().cloned();
-        let mut found: Vec<Found> = unaccepted.map(Found::unaccepted).collect();
+        let unheld = dump.unaccepted().chain(&dump.orphans).cloned();
+        let mut found: Vec<Found> = unheld.map(Found::unheld).collect();
         let listed = dump.listed();
         let owned = &dump.owned;
         let dead = held.iter().map(|(_, inode)| *inode);
@@ -114,7 +117,9 @@ impl SockDiag {
         let listed = dump.listed();
         let mut judged: HashMap<u32, bool> = HashMap::new();
         let wanted = |descriptor: &Descriptor<'_>| match dump.owned.get(&descriptor.inode) {
-            Some(open) => is_remarkable(&open.socket) || suspects.contains(&descriptor.pid()),
+            Some(open) => {
+                is_remarkable(&open.socket, self.open) || suspects.contains(&descriptor.pid())
+            }
             None => match self.memory.lost(descriptor.inode, &listed) {
                 Some(open) => *judged
                     .entry(descriptor.inode)
@@ -141,12 +146,15 @@ fn is_dead(memory: &Memory, dump: &Dump, open: &Open, of: &Descriptor<'_>) -> bo
     memory.is_known_dead(of.inode) || (of.is_tcp() && dump.is_gone(open) && !of.is_disconnected())
 }
 
-/// Whether a survey must know more about a socket, whoever holds it: it listens, its peer is gone, or
-/// it has closed its window.
-fn is_remarkable(socket: &Socket) -> bool {
+/// Whether a survey must know more about a socket, whoever holds it: it listens, its peer is gone, does
+/// not answer or does not close its half, it has closed its window, or it is as idle as was asked for.
+fn is_remarkable(socket: &Socket, open: Option<Duration>) -> bool {
     match socket.state {
-        State::Listen | State::CloseWait => true,
-        State::Established => socket.receive_window == 0 && socket.unread > 0,
+        State::Listen | State::CloseWait | State::SynSent | State::FinWait2 => true,
+        State::Established => {
+            let is_idle = |open| socket.since_data.min(socket.since_sent) >= open;
+            (socket.receive_window == 0 && socket.unread > 0) || open.is_some_and(is_idle)
+        }
         _ => false,
     }
 }
@@ -158,7 +166,7 @@ struct Found {
 }
 
 impl Found {
-    fn unaccepted(socket: Socket) -> Self {
+    fn unheld(socket: Socket) -> Self {
         Self {
             sighting: Sighting {
                 socket,
@@ -189,7 +197,7 @@ fn join(ebpf: &Ebpf, found: &mut [Found]) {
     let Some(map) = map.filter(|_| !found.is_empty()) else {
         return;
     };
-    let mut records = Records::wanted(found.iter().map(|found| &found.sighting.socket));
+    let mut records = Records::wanted(found.iter().map(|found| &found.sighting));
     for (_, record) in map.iter().take(RECORDS).filter_map(Result::ok) {
         records.offer(&record);
     }

@@ -1,14 +1,18 @@
 //! Lifecycle records joined with the sockets of a survey in user space: by both ends and the network
 //! namespace, because no address in the kernel is known here.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use tcpleak_ebpf::Connection;
 
 use crate::{
     probe::decode,
     process::NS_PER_TICK,
-    survey::{Record, Sighting, Socket},
+    survey::{Record, Sighting, Socket, State},
 };
 
 /// `EPIPE`: what a RST leaves behind that comes after the FIN.
@@ -18,23 +22,60 @@ const BROKEN_PIPE: i32 = 32;
 type Ends = (u32, SocketAddr, SocketAddr);
 
 /// The records that fit the ends of some sockets.
-pub struct Records(HashMap<Ends, Vec<Record>>);
+#[derive(Default)]
+pub struct Records {
+    open: HashMap<Ends, Vec<Record>>,
+    attempts: HashMap<(Ends, u32), Attempts>,
+}
+
+/// What one process tries to open between the same ends: a record is begun before the kernel chooses
+/// the local port.
+#[derive(Default)]
+struct Attempts {
+    /// The sockets, by inode number, which they get in turn.
+    sockets: BTreeSet<u64>,
+    /// The records, in the order of their time.
+    records: Vec<Record>,
+}
+
+impl Attempts {
+    /// The record of a socket. Which is which follows from their order, as long as none is missing.
+    fn of(&self, inode: u64) -> Option<&Record> {
+        let place = self.sockets.range(..inode).count();
+        let complete = self.sockets.len() == self.records.len();
+        self.records.get(place).filter(|_| complete)
+    }
+}
 
 impl Records {
     /// Makes room for the records of these sockets.
-    pub fn wanted<'a>(sockets: impl Iterator<Item = &'a Socket>) -> Self {
-        Self(sockets.map(|socket| (ends(socket), Vec::new())).collect())
+    pub fn wanted<'a>(sightings: impl Iterator<Item = &'a Sighting>) -> Self {
+        let mut wanted = Self::default();
+        for sighting in sightings {
+            let socket = &sighting.socket;
+            wanted.open.entry(ends(socket)).or_default();
+            if let Some(attempt) = attempt(sighting) {
+                let attempts = wanted.attempts.entry(attempt).or_default();
+                attempts.sockets.insert(socket.inode);
+            }
+        }
+        wanted
     }
 
-    /// Takes in a record. One whose local port is not chosen yet is that of a connection which is
-    /// only being opened: it is left out.
+    /// Takes in a record.
     pub fn offer(&mut self, record: &Connection) {
         let wire = &record.ends;
         let (local, remote) = decode::ends(wire);
+        let ends = (wire.netns, local, remote);
         if wire.local_port == 0 {
-            return;
-        }
-        if let Some(records) = self.0.get_mut(&(wire.netns, local, remote)) {
+            if let Some(attempts) = self.attempts.get_mut(&(ends, record.opener.tgid))
+                && let Some(record) = decode::connection(record).map(in_ticks)
+            {
+                let earlier = |known: &Record| known.opened_at <= record.opened_at;
+                let place = attempts.records.partition_point(earlier);
+                attempts.records.insert(place, record);
+            }
+        } else if let Some(records) = self.open.get_mut(&ends) {
             records.extend(decode::connection(record).map(in_ticks));
         }
     }
@@ -42,7 +83,13 @@ impl Records {
     /// Gives a socket its record: of several with these ends the latest, but none from after the
     /// socket was last seen open, because that one is of another connection.
     pub fn give(&self, sighting: &mut Sighting, seen_open_at: Option<Duration>) {
-        let records = self.0.get(&ends(&sighting.socket)).into_iter().flatten();
+        let attempts = attempt(sighting).and_then(|attempt| self.attempts.get(&attempt));
+        if let Some(record) = attempts.and_then(|attempts| attempts.of(sighting.socket.inode)) {
+            sighting.record = Some(record.clone());
+            return;
+        }
+        let records = self.open.get(&ends(&sighting.socket));
+        let records = records.into_iter().flatten();
         let in_time = |began: &Duration| seen_open_at.is_none_or(|seen| *began <= seen);
         let latest = records
             .filter_map(|record| Some((record.opened_at.or(record.peer_gone_at)?, record)))
@@ -56,6 +103,15 @@ impl Records {
         }
         sighting.record = Some(record.clone());
     }
+}
+
+/// What a socket has in common with its record while the connection is only being opened.
+fn attempt(sighting: &Sighting) -> Option<(Ends, u32)> {
+    let socket = &sighting.socket;
+    let holder = sighting.holder.as_ref()?;
+    let without_port = SocketAddr::new(socket.local.ip(), 0);
+    let ends = (socket.netns, without_port, socket.remote);
+    (socket.state == State::SynSent).then_some((ends, holder.task.process.pid))
 }
 
 fn ends(socket: &Socket) -> Ends {

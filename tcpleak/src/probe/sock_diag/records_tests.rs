@@ -1,10 +1,10 @@
-use tcpleak_ebpf::{Endpoints, Task, birth};
+use tcpleak_ebpf::{Endpoints, birth};
 
 use super::{
     super::test_socket::{NETNS, test_socket},
     *,
 };
-use crate::survey::Birth;
+use crate::survey::{Birth, Holder, ProcessId, Task};
 
 /// 127.0.0.1, as the programs write it.
 const LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1];
@@ -15,7 +15,7 @@ fn record(opened_at: u64) -> Connection {
         opened_at: opened_at * 1_000_000_000,
         birth: birth::CONNECTED,
         origin: opened_at,
-        opener: Task {
+        opener: tcpleak_ebpf::Task {
             start_ns: 123_456_789,
             tgid: 42,
             tid: 43,
@@ -43,7 +43,7 @@ fn sighting() -> Sighting {
 /// The socket after it was offered these records.
 fn joined(records: &[Connection], seen_open_at: Option<u64>) -> Sighting {
     let mut sighting = sighting();
-    let mut known = Records::wanted([&sighting.socket].into_iter());
+    let mut known = Records::wanted([&sighting].into_iter());
     for record in records {
         known.offer(record);
     }
@@ -76,6 +76,61 @@ fn a_record_without_local_port_fits_no_socket_yet() {
     let mut connecting = record(5);
     connecting.ends.local_port = 0;
     assert!(joined(&[connecting], None).record.is_none());
+}
+
+/// The origins of sockets of a process that wait for an answer, after they were offered these records.
+fn attempts(inodes: &[u64], pid: u32, records: &[Connection]) -> Vec<Option<u64>> {
+    let process = ProcessId { pid, start_ns: 0 };
+    let holder = |fd| Holder {
+        task: Task {
+            process,
+            tid: pid,
+            comm: "leaky".into(),
+        },
+        fd,
+    };
+    let mut sightings: Vec<Sighting> = inodes
+        .iter()
+        .zip(3..)
+        .map(|(&inode, fd)| {
+            let mut sighting = sighting();
+            sighting.socket.inode = inode;
+            sighting.socket.local.set_port(40_000 + fd as u16);
+            sighting.socket.state = State::SynSent;
+            sighting.holder = Some(holder(fd));
+            sighting
+        })
+        .collect();
+    let mut known = Records::wanted(sightings.iter());
+    for record in records {
+        known.offer(record);
+    }
+    for sighting in &mut sightings {
+        known.give(sighting, None);
+    }
+    sightings.iter().map(origin).collect()
+}
+
+fn connecting(opened_at: u64) -> Connection {
+    let mut connecting = record(opened_at);
+    connecting.ends.local_port = 0;
+    connecting
+}
+
+#[test]
+fn sockets_that_wait_for_an_answer_get_their_records_in_order() {
+    let records = [connecting(9), connecting(5), connecting(7)];
+    assert_eq!(
+        attempts(&[12, 11, 17], 42, &records),
+        [Some(7), Some(5), Some(9)]
+    );
+}
+
+#[test]
+fn which_record_is_whose_is_not_guessed_when_one_is_missing_or_anothers() {
+    let records = [connecting(5), connecting(7)];
+    assert_eq!(attempts(&[11, 12, 17], 42, &records), [None; 3]);
+    assert_eq!(attempts(&[11, 12], 43, &records), [None; 2]);
 }
 
 #[test]

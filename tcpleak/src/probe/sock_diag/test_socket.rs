@@ -27,6 +27,7 @@ pub fn test_socket() -> Socket {
         last_event_at: Duration::ZERO,
         accept_queue: 0,
         backlog: 0,
+        retransmits: 0,
         error: 0,
         fin_received: false,
         has_owner: true,

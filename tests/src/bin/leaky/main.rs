@@ -12,6 +12,7 @@ mod closing;
 mod connect;
 mod descriptors;
 mod endings;
+mod half_dead;
 mod hand_over;
 mod pool;
 mod protocol;
@@ -51,6 +52,11 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["ring-accept-direct", at] => ring::accept_direct(&accept::tcp(address(at)?)?),
         ["ring-read-in-between", to] => ring::read_in_between(address(to)?),
         ["ring-close", to] => ring::close_one(address(to)?),
+        ["ask-and-forget", to, count] => half_dead::ask_and_forget(address(to)?, number(count)?),
+        ["send-and-close", to, count] => half_dead::send_and_close(address(to)?, number(count)?),
+        ["begin-and-forget", to, count] => {
+            half_dead::begin_and_forget(address(to)?, number(count)?)
+        }
         ["chatter"] => chatter::without_end(),
         ["keep-sending", to] => connect::and_keep_sending(address(to)?),
         ["pool", to, size] => pool::keep_tidy(address(to)?, number(size)?),

@@ -2,14 +2,16 @@
 //!
 //! Pure: what was counted goes in, with its time, and forecasts come out.
 
+mod forecast;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
+use self::forecast::{Counts, Trend};
 use crate::{
     case::Case,
-    forecast::{Counts, Trend},
     growth::Growth,
     process::descriptors::{Limit, Usage},
     report::Descriptors,
@@ -62,7 +64,7 @@ pub fn suspects(cases: &[Case<'_>]) -> Vec<Suspect> {
 
 /// Follows the descriptors of processes from survey to survey.
 #[derive(Debug, Default)]
-pub struct Headroom {
+pub struct DescriptorWatch {
     connections: Growth<ProcessId>,
     descriptors: HashMap<ProcessId, Followed>,
 }
@@ -73,7 +75,7 @@ struct Followed {
     close: bool,
 }
 
-impl Headroom {
+impl DescriptorWatch {
     /// Takes what was counted at a time, and says what follows. A process that is not among them is
     /// forgotten.
     pub fn forecast(&mut self, now: Duration, counted: &[(Suspect, Usage)]) -> Vec<Descriptors> {

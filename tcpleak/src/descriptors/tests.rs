@@ -17,7 +17,7 @@ fn suspect(process: ProcessId, connections: u64) -> Suspect {
 /// A process of which one survey after the other tells, a second apart.
 #[derive(Default)]
 struct Story {
-    headroom: Headroom,
+    watch: DescriptorWatch,
     second: u64,
 }
 
@@ -27,7 +27,7 @@ impl Story {
         let connections = open.unwrap_or_default();
         let counted = [(suspect(LEAKY, connections), Usage { open, limit })];
         let now = Duration::from_secs(self.second);
-        let mut forecasts = self.headroom.forecast(now, &counted);
+        let mut forecasts = self.watch.forecast(now, &counted);
         assert_eq!(forecasts.len(), 1);
         forecasts.remove(0)
     }
@@ -144,7 +144,7 @@ fn a_process_that_is_no_suspect_for_a_while_starts_anew() {
         limit: Limit::Most(1_024),
     };
     let now = Duration::from_secs(21);
-    let told = story.headroom.forecast(now, &[(suspect(other, 1), usage)]);
+    let told = story.watch.forecast(now, &[(suspect(other, 1), usage)]);
     assert_eq!(told[0].basis, "withheld: fewer than 5 counts");
-    assert_eq!(story.headroom.descriptors.len(), 1);
+    assert_eq!(story.watch.descriptors.len(), 1);
 }

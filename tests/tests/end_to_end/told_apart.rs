@@ -20,7 +20,9 @@ fn assert_is_not_reported(mut innocent: Fixture) {
 
     tracer.wait_for_leak_of(1);
     tracer.watch_for(Duration::from_secs(1));
-    for group in tracer.reports().iter().flat_map(groups) {
+    // As long as it waits for an answer it is told as just that.
+    let told = tracer.reports().iter().flat_map(groups);
+    for group in told.filter(|group| group["verdict"] != "syn-sent") {
         assert_eq!(group["pids"], json!([guilty.pid()]), "{group:#}");
         assert_eq!(group["connections_total"], 1, "{group:#}");
     }

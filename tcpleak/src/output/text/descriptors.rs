@@ -36,6 +36,38 @@ pub(super) fn write(
     )
 }
 
+/// Writes a line on each process that has a forecast, or half of its limit in use.
+pub(super) fn write_all(
+    processes: &[Descriptors],
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let notable = processes.iter().filter(|process| is_notable(process));
+    for (number, process) in notable.enumerate() {
+        if number == 0 {
+            page.blank()?;
+            page.paragraph(0, &[Span::new(BOLD, "Descriptors")])?;
+        }
+        let [usage, end, basis] = words(process, "in use");
+        let subject = format!("{} (pid\u{a0}{})", name(&process.comm), process.pid);
+        let urgency = if process.close_to_limit { RED } else { BOLD };
+        page.indented(
+            2,
+            &[
+                Span::new(BOLD, &subject),
+                Span::new(NORMAL, ": "),
+                Span::new(NORMAL, &usage),
+                Span::new(urgency, &end),
+                Span::new(NORMAL, &basis),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn is_notable(process: &Descriptors) -> bool {
+    process.runs_out_in_s.is_some() || share(process) > 0.5
+}
+
 /// Writes the line about a process that has come close to its limit.
 pub(super) fn write_change(
     process: &Descriptors,
@@ -62,7 +94,7 @@ fn first_to_run_out<'a>(group: &Group, processes: &'a [Descriptors]) -> Option<&
     processes
         .iter()
         .filter(|process| group.pids.contains(&process.pid))
-        .filter(|process| process.runs_out_in_s.is_some() || share(process) > 0.5)
+        .filter(|process| is_notable(process))
         .filter(|_| !group.qualifiers.contains(&Qualifier::ProcessEnded))
         .min_by(|left, right| {
             seconds_left(left)

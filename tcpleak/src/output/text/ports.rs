@@ -6,6 +6,7 @@ use super::{
     Text,
     amount::{count, duration, some_of, things},
     code_path::{self, Shown},
+    descriptors,
     headline::name,
     page::{BOLD, DIM, GREEN, NORMAL, Page, RED, Span, YELLOW},
 };
@@ -35,6 +36,7 @@ impl Text {
             let shown = DESTINATIONS as u64;
             write_more(report.ports.len() as u64, shown, "destinations", &mut page)?;
         }
+        descriptors::write_all(&report.processes, &mut page)?;
         if !report.time_wait.is_empty() {
             page.blank()?;
             page.paragraph(0, &[Span::new(BOLD, "TIME_WAIT, by who closed first")])?;

@@ -88,3 +88,15 @@ fn a_hostile_name_cannot_write_a_line_of_its_own() {
     let text = on_ports(&report);
     assert!(text.contains("a\\x0ab\\x1b[2J"), "{text}");
 }
+
+#[test]
+fn descriptors_that_run_out_are_told_beside_the_ports() {
+    let mut report = ports_run_out();
+    assert!(!on_ports(&report).contains("Descriptors"));
+    report.processes = vec![samples::descriptors(4242)];
+    let text = on_ports(&report);
+    assert!(
+        text.contains("Descriptors python3 (pid 4242): 812 of 1,024 in use"),
+        "{text}"
+    );
+}

@@ -192,12 +192,15 @@ fn give_to_the_others(rows: &mut BTreeMap<Option<Named>, Row>) {
     for ((row, part), weight) in rows.values_mut().zip(parts).zip(weights) {
         row.count += part;
         row.unsampled += part;
-        row.processes.extend(&without.processes);
         let rate = without.rate.map(|rate| rate * weight as f64 / total as f64);
         row.rate = match (row.rate, rate) {
             (None, None) => None,
             (own, given) => Some(own.unwrap_or_default() + given.unwrap_or_default()),
         };
+    }
+    // Nobody knows which process went which way: each is told once.
+    if let Some(largest) = rows.values_mut().max_by_key(|row| row.count) {
+        largest.processes.extend(without.processes);
     }
 }
 
@@ -279,11 +282,15 @@ mod tests {
         let rows = rows(vec![
             share(1, Some(1), 6),
             share(1, Some(3), 2),
-            share(1, None, 80),
+            share(2, None, 80),
         ]);
         assert_eq!((rows[0].count, rows[0].unsampled), (66, 60));
         assert_eq!((rows[1].count, rows[1].unsampled), (22, 20));
         assert_eq!(rows[0].rate_per_s, Some(66.0));
+        assert_eq!(
+            (&rows[0].pids[..], &rows[1].pids[..]),
+            (&[1, 2][..], &[1][..])
+        );
     }
 
     #[test]

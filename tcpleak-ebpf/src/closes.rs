@@ -46,6 +46,10 @@ pub fn wants_path(sock: Sock) -> bool {
 }
 
 /// Counts a connection that `task` is the first to close; `path` is zero where none was captured.
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, keys and counts would take room on the stack, which is short of it"
+)]
 #[inline(always)]
 pub fn count_close(sock: Sock, task: &Task, path: u64) {
     let Some(scratch) = CLOSES_SCRATCH.get_ptr_mut(0) else {

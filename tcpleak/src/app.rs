@@ -126,7 +126,7 @@ async fn time_wait(options: TimeWait) -> anyhow::Result<ExitCode> {
         watching: !options.once,
         traceable: probe.can_trace(),
     };
-    let mut observer = Observer::new(probe, select, rules, BUDGET)?.with_ports();
+    let mut observer = Observer::new(probe, select, rules, BUDGET)?.with_ports(options.once);
     if options.once {
         reporter.finish(&observer.look().await?)?;
     } else {

@@ -95,10 +95,10 @@ impl Observer {
         Ok(observer)
     }
 
-    /// Has every look be one at the ports too.
+    /// Has every look be one at the ports too; `once` says that there is but one look.
     #[must_use]
-    pub fn with_ports(mut self) -> Self {
-        self.ports = PortWatch::always();
+    pub fn with_ports(mut self, once: bool) -> Self {
+        self.ports = PortWatch::always(once);
         self
     }
 

@@ -27,6 +27,8 @@ pub struct PortWatch {
     ports: Ports,
     /// Whether every look at the host is one at its ports.
     always: bool,
+    /// Whether there is but one, so that nobody can be seen to close anything.
+    once: bool,
     next: Option<Duration>,
     latest: Latest,
 }
@@ -41,10 +43,11 @@ struct Latest {
 }
 
 impl PortWatch {
-    /// One that looks every time, because somebody asked for ports.
-    pub fn always() -> Self {
+    /// One that looks every time, because somebody asked for ports; or once.
+    pub fn always(once: bool) -> Self {
         Self {
             always: true,
+            once,
             ..Self::default()
         }
     }
@@ -95,7 +98,7 @@ impl PortWatch {
             time_wait: ports::time_wait_of(&found, &names),
             ports: ports::ports_of(&found),
             advice: ports::advice::advice(&found),
-            notes: notes(&table, &found, self.always),
+            notes: notes(&table, &found, self.once),
         };
     }
 
@@ -117,7 +120,7 @@ impl PortWatch {
     }
 }
 
-fn notes(table: &PortTable, found: &Found, asked: bool) -> Vec<String> {
+fn notes(table: &PortTable, found: &Found, once: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if table.left_out > 0 {
         notes.push(format!(
@@ -136,7 +139,7 @@ fn notes(table: &PortTable, found: &Found, asked: bool) -> Vec<String> {
         .iter()
         .map(|share| share.older_than_tracer)
         .sum();
-    if asked && old > 0 && table.traced_since.is_none() {
+    if once && old > 0 {
         notes.push(
             "Who closed a connection is known only while tcpleak watches: run `tcpleak time-wait` without --once for a minute."
                 .to_owned(),

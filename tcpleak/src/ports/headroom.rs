@@ -94,7 +94,7 @@ pub fn headroom(
         .filter(|socket| settings.gives_out(socket.port))
         .collect();
     let ports = settings.ports();
-    if (given.len() as u64) < FEW || (given.len() as u64) * NOTABLE < ports {
+    if !is_notable(given.len(), ports, NOTABLE) {
         return None;
     }
     let bound = taken.bound.contains(place);
@@ -134,6 +134,17 @@ pub fn headroom(
             kept_for,
         }),
     })
+}
+
+/// Whether a place may soon use so many of these ports that it is of interest: only of such places it is
+/// remembered how they grow, because there may be any number of others.
+pub fn may_become_notable(sockets: usize, ports: u64) -> bool {
+    is_notable(sockets, ports, 2 * NOTABLE)
+}
+
+fn is_notable(sockets: usize, ports: u64, part: u64) -> bool {
+    let sockets = sockets as u64;
+    sockets >= FEW && sockets * part >= ports
 }
 
 /// How many connections to a place are open, or in any state but TIME_WAIT.

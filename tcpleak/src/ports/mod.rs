@@ -11,7 +11,7 @@ mod time_wait;
 
 use std::{cmp::Reverse, time::Duration};
 
-use self::headroom::{Taken, headroom, held};
+use self::headroom::{Taken, headroom, held, may_become_notable};
 pub use self::{
     headroom::Headroom,
     rows::{Names, ports_of, time_wait_of},
@@ -45,16 +45,10 @@ pub struct Found {
 impl Ports {
     /// Takes in the next look.
     pub fn observe(&mut self, table: &PortTable) -> Found {
-        let places = || {
-            table.namespaces.iter().flat_map(|namespace| {
-                let inode = namespace.inode;
-                let sockets = namespace.sockets.iter();
-                sockets.map(move |(place, sockets)| ((inode, *place), held(sockets)))
-            })
-        };
-        let keys: Vec<_> = places().collect();
+        let namespaces = table.namespaces.iter();
+        let held: Vec<_> = namespaces.flat_map(held_in).collect();
         self.growth
-            .sample(table.taken_at, keys.iter().map(|(key, held)| (key, *held)));
+            .sample(table.taken_at, held.iter().map(|(key, held)| (key, *held)));
         let mut headroom = Vec::new();
         for namespace in &table.namespaces {
             headroom.extend(self.of_namespace(namespace, &table.closes));
@@ -101,6 +95,15 @@ impl Headroom {
         let soon = self.forecast.runs_out_in.is_some_and(|left| left <= SOON);
         soon || self.in_use as f64 >= ports * CLOSE_TO_LIMIT
     }
+}
+
+/// How many connections to each place of a namespace are open.
+fn held_in(namespace: &Namespace) -> impl Iterator<Item = ((u32, Place), u64)> {
+    let ports = namespace.settings.as_ref().map_or(0, Settings::ports);
+    let places = namespace.sockets.iter();
+    places
+        .filter(move |(_, sockets)| may_become_notable(sockets.len(), ports))
+        .map(|(place, sockets)| ((namespace.inode, *place), held(sockets)))
 }
 
 /// Of the namespaces of these destinations; of the fullest one where there are none.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Most sockets that are kept of one look, over all namespaces.
-const SOCKETS: usize = 1 << 20;
+const SOCKETS: usize = 262_144;
 
 /// Takes looks at the ports of the host.
 #[derive(Default)]

@@ -24,6 +24,7 @@ pub mod plain;
 pub mod probe;
 pub mod process;
 pub mod report;
+pub mod run;
 pub mod select;
 pub mod survey;
 pub mod title;

@@ -1,7 +1,7 @@
 //! One look after another at the host: surveys, judges, and gathers what the report needs.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     num::NonZeroUsize,
     time::Duration,
@@ -21,7 +21,8 @@ use crate::{
     process::{self, ProcessInfo, Processes, is_alive},
     report::{Report, Verdict},
     select::Select,
-    survey::{ProcessId, Record, Survey, Task},
+    run::{Findings, judge_end},
+    survey::{Birth, ProcessId, Record, Sighting, Survey, Task},
     tracker::Tracker,
 };
 
@@ -84,21 +85,9 @@ impl Observer {
 
     /// Takes a survey and reports on it.
     pub async fn look(&mut self) -> Result<Report, ProbeError> {
-        if std::mem::take(&mut self.to_look_around) {
-            self.code_paths.look_around().await;
-            self.learn();
-        }
         let taken_at = Timestamp::now();
         let cost_before = self.probe.thread_time();
-        let mut survey = self.probe.survey()?;
-        self.learn();
-        self.unify_paths(&mut survey);
-        self.tracker.observe(survey);
-        self.govern();
-        self.probe.flush_log();
-        if self.rules.watching {
-            self.probe.set_suspects(self.tracker.suspects());
-        }
+        self.survey().await?;
         let cases = cases(&self.tracker, &self.select, self.rules);
         if self.rules.watching {
             self.probe
@@ -115,9 +104,87 @@ impl Observer {
             notes: self.notes(),
         };
         let report = self.grouping.report(&self.tracker, cases, context);
-        let cost = self.probe.thread_time().saturating_sub(cost_before);
-        self.survey_costs = [self.survey_costs[1], cost];
+        self.count_cost(cost_before);
         Ok(report)
+    }
+
+    /// Takes a survey.
+    async fn survey(&mut self) -> Result<(), ProbeError> {
+        if std::mem::take(&mut self.to_look_around) {
+            self.code_paths.look_around().await;
+            self.learn();
+        }
+        let mut survey = self.probe.survey()?;
+        self.learn();
+        self.unify_paths(&mut survey);
+        self.tracker.observe(survey);
+        self.govern();
+        self.probe.flush_log();
+        if self.rules.watching {
+            self.probe.set_suspects(self.tracker.suspects());
+        }
+        Ok(())
+    }
+
+    fn count_cost(&mut self, before: Duration) {
+        let cost = self.probe.thread_time().saturating_sub(before);
+        self.survey_costs = [self.survey_costs[1], cost];
+    }
+
+    /// Takes a survey, and keeps what is found of the processes that are followed.
+    pub async fn look_for(
+        &mut self,
+        findings: &mut Findings,
+        followed: &BTreeMap<u32, u64>,
+    ) -> Result<(), ProbeError> {
+        let cost_before = self.probe.thread_time();
+        self.survey().await?;
+        let cases: Vec<_> = cases(&self.tracker, &self.select, self.rules)
+            .into_iter()
+            .filter(|case| is_of(case, followed))
+            .collect();
+        self.probe
+            .trace_accept_calls(cases.iter().any(wants_accept_calls));
+        for (pid, start_ns) in followed {
+            // Once it has ended nothing but its name is known.
+            self.processes.describe(*pid, *start_ns, "");
+        }
+        let processes = describe(&mut self.processes, &cases);
+        let paths = resolve(&self.code_paths, &cases).await;
+        findings.keep(&cases, processes, paths);
+        self.count_cost(cost_before);
+        Ok(())
+    }
+
+    /// Keeps what connections were that nothing but the end of their process closed.
+    pub async fn take_ends(&mut self, findings: &mut Findings, ends: Vec<Sighting>) {
+        for sighting in ends {
+            let Some(connection) = self.tracker.end(sighting) else {
+                continue;
+            };
+            let judged = judge_end(&self.tracker, &connection, self.rules);
+            if let Some(judgement) = judged.filter(|judgement| judgement.leak) {
+                let case = Case::new(&self.tracker, &connection, judgement);
+                let processes = describe(&mut self.processes, std::slice::from_ref(&case));
+                findings.keep(&[case], processes, HashMap::new());
+            }
+        }
+        // Their files are still open here, whatever became of the processes.
+        let paths = self.code_paths.resolve(findings.unresolved()).await;
+        findings.learn(paths);
+    }
+
+    /// The report on what was found.
+    pub fn report(&self, findings: &Findings) -> Report {
+        let context = Context {
+            taken_at: Timestamp::now(),
+            kernel: &self.kernel,
+            processes: findings.processes(),
+            paths: findings.paths(),
+            alive: &|process| is_alive(process.pid, process.start_ns),
+            notes: self.notes(),
+        };
+        Grouping::default().report(&self.tracker, findings.cases().collect(), context)
     }
 
     /// How long to wait between two looks: as asked, but longer on a host where a look is costly.
@@ -212,6 +279,20 @@ impl Observer {
     }
 }
 
+/// Whether a case is one of the processes that are followed: one of them opened the connection, or, where
+/// that was not seen, holds it now or could accept it. What is older than they are is none of theirs.
+fn is_of(case: &Case<'_>, followed: &BTreeMap<u32, u64>) -> bool {
+    let held = || {
+        let mut holders = case.holders.keys();
+        holders.any(|(process, _)| followed.contains_key(&process.pid))
+    };
+    match &case.connection.record {
+        Some(record) if record.birth == Birth::BeforeTracer => false,
+        Some(record) => record.followed || (record.opener.is_none() && held()),
+        None => false,
+    }
+}
+
 /// CPU time of the readers, one after the other.
 #[derive(Debug, Default)]
 struct ReaderTime {
@@ -236,7 +317,7 @@ impl ReaderTime {
 /// A leak of accepted connections whose accept() nothing has seen.
 fn wants_accept_calls(case: &Case<'_>) -> bool {
     let unseen = |record: &Record| {
-        record.birth.is_passive() && record.birth != crate::survey::Birth::Accepted
+        record.birth.is_passive() && record.birth != Birth::Accepted
     };
     let leaks = case.judgement.leak && case.judgement.verdict != Verdict::NotAccepted;
     leaks && case.connection.family.passive && case.connection.record.as_ref().is_none_or(unseen)

@@ -5,6 +5,7 @@
 //! document. Ages and durations are seconds, times are RFC 3339 in UTC, sizes are bytes.
 
 mod code;
+mod run;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use run::{Run, StillRunning, Suppressed, UnusedSuppression};
 pub use code::{CodePath, Direction, Frame, Incomplete, LastUse, PathKind, Title, TitlePath};
 
 /// Version of the JSON document. It changes when a field changes its meaning or goes away.
@@ -41,6 +43,8 @@ pub struct Report {
     pub groups: Vec<Group>,
     /// What this report does not know, each a sentence.
     pub notes: Vec<String>,
+    /// What came of the command; null where none was run.
+    pub run: Option<Run>,
 }
 
 impl Report {
@@ -72,7 +76,7 @@ pub struct Totals {
 }
 
 /// Connections of one program that are in the same condition for the same reason.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Group {
     /// What the evidence says.
     pub verdict: Verdict,
@@ -221,6 +225,8 @@ pub enum Qualifier {
     HeldWithoutDescriptor,
     /// The processes have ended, and the connections with them; this is how they were last seen.
     ProcessEnded,
+    /// Some of the connections were closed by nothing but the end of their process.
+    ClosedByExit,
     /// Snapshot only: data was sent after the peer closed its half; it may be in use.
     RecentlySent,
     /// Snapshot only: an idle pool looks the same; watching tells them apart.
@@ -239,6 +245,7 @@ impl Qualifier {
             Self::OwnerFromSurvey => "owner-from-survey",
             Self::HeldWithoutDescriptor => "held-without-descriptor",
             Self::ProcessEnded => "process-ended",
+            Self::ClosedByExit => "closed-by-exit",
             Self::RecentlySent => "recently-sent",
             Self::LeakOrIdlePool => "leak-or-idle-pool",
         }

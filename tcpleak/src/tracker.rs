@@ -107,6 +107,26 @@ impl Tracker {
         self.families.close_survey(self.now);
     }
 
+    /// Takes in a connection that nothing but the end of its process closed, as it was right before.
+    /// Gives what is known of it; `None` when the record does not say when that was.
+    pub fn end(&mut self, mut sighting: Sighting) -> Option<Connection> {
+        self.now = sighting.record.as_ref()?.closed_at?;
+        // Its file and its descriptors are gone, and were those of the process.
+        (sighting.socket.has_owner, sighting.socket.has_file) = (true, false);
+        sighting.holder = None;
+        let mut seen = HashMap::new();
+        merge(&mut seen, sighting);
+        let (key, seen) = seen.into_iter().next()?;
+        let last_write = seen.record.as_ref().and_then(|record| record.last_write);
+        self.follow(key, seen);
+        let mut connection = self.connections.remove(&key)?;
+        // No survey may have come in between.
+        if let Some(written) = last_write.filter(|last| last.at > connection.gone.latest) {
+            connection.sent_at = connection.sent_at.max(Some(written.at));
+        }
+        Some(connection)
+    }
+
     /// Every connection of the latest survey.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.connections.values()
@@ -143,7 +163,7 @@ impl Tracker {
             .collect()
     }
 
-    /// Time of the latest survey.
+    /// Time of the latest survey, or of the latest end after it.
     pub fn now(&self) -> Duration {
         self.now
     }

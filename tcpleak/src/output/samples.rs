@@ -34,6 +34,7 @@ pub fn report(groups: Vec<Group>) -> Report {
         },
         groups,
         notes: Vec::new(),
+        run: None,
     }
 }
 

@@ -153,8 +153,8 @@ pub struct Connection {
     pub survey: u32,
     /// One of [`birth`].
     pub birth: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// One when the opener is a process that is followed.
+    pub followed: u8,
     /// The error (errno) with which the connection ended, as it was then: the program may fetch it,
     /// which clears it.
     pub end_error: u16,
@@ -427,8 +427,12 @@ pub enum Counter {
     OriginsUnsampled = 4,
     /// Reads and writes that were to be sampled and were not, to keep the cost down.
     UsesUnsampled = 5,
+    /// Processes not followed because the map was full.
+    ProcessesDropped = 6,
+    /// Connections closed by the end of their process that were lost because the ring was full.
+    EndsDropped = 7,
     /// Number of counters before the per-state ones.
-    States = 6,
+    States = 8,
 }
 
 /// Slots of the map `COUNTERS`: the named counters, then sockets found by `iter/tcp` by TCP state.
@@ -480,6 +484,7 @@ pub struct Offsets {
     pub sk_type: u32,
     pub sk_flags: u32,
     pub sk_err: u32,
+    pub sk_shutdown: u32,
     pub sk_socket: u32,
     pub sk_ack_backlog: u32,
     pub sk_max_ack_backlog: u32,
@@ -497,6 +502,11 @@ pub struct Offsets {
     pub icsk_lrcvtime: u32,
     /// Zero when the kernel has no MPTCP: a subflow pointer is never at the start of a sock.
     pub mptcp_first: u32,
+    /// In the record of the tracepoint sched_process_fork. Zero when the kernel does not tell: a record
+    /// begins with what all have in common.
+    pub fork_child_pid: u32,
+    /// In the record of the tracepoint sched_process_free. Zero as above.
+    pub free_pid: u32,
 }
 
 impl Offsets {
@@ -523,7 +533,7 @@ const _: () = {
     assert!(LINKS * size_of::<Link>() < STACK_BYTES);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);
-    assert!(size_of::<Offsets>() == 54 * 4);
+    assert!(size_of::<Offsets>() == 57 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]

@@ -8,7 +8,8 @@ use aya_log_ebpf::{debug, warn};
 use tcpleak_ebpf::{Connection, Counter, Task, Use, birth, cost_slot, tcp_state};
 
 use crate::{
-    kernel::{Address, Sock, describe_current_process},
+    followed,
+    kernel::{Address, Sock, current_is_ending, describe_current_process},
     limits::Subject,
     maps::{CONNECTIONS, RECORD_SCRATCH, TASK_SCRATCH, count},
     path::{Capture, Stacks, capture, permit},
@@ -65,6 +66,8 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
         Event::PeerGone => peer_gone(context, sock),
         // Nobody is left to leak an orphan.
         Event::Ended if sock.is_orphaned() => {}
+        // close() with data unread, or told not to linger: it ends without a FIN.
+        Event::Ended if sock.is_ended_here() && !is_closed(sock) => closed(sock),
         Event::Ended => {
             peer_gone(context, sock);
             ended(sock);
@@ -73,9 +76,20 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
     }
 }
 
-/// The kernel frees a socket.
+/// The kernel frees a socket. One that was dead before its process ended is closed by nothing else.
 #[inline(always)]
 pub fn destroyed(sock: u64) {
+    if current_is_ending()
+        && let Some(record) = CONNECTIONS.get_ptr_mut(sock)
+        && let Some(checked) = Sock::checked(Address(sock))
+    {
+        // SAFETY: as in `accepted`.
+        let record = unsafe { &mut *record };
+        if record.closed_at == 0 && record.peer_gone_at != 0 {
+            record.closed_at = now();
+            followed::tell_of_end(checked, record);
+        }
+    }
     // Most sockets of a host have no record: not finding one is no error.
     let _ = CONNECTIONS.remove(sock);
 }
@@ -266,6 +280,18 @@ fn closed(sock: Sock) {
     let record = unsafe { &mut *record };
     record.closed_at = now();
     describe_current_process(&mut record.closer);
+    if current_is_ending() {
+        followed::tell_of_end(sock, record);
+    }
+}
+
+/// Whether this side has sent its FIN, or there is nobody to tell of it.
+fn is_closed(sock: Sock) -> bool {
+    match CONNECTIONS.get_ptr_mut(sock.key()) {
+        // SAFETY: as in `accepted`.
+        Some(record) => unsafe { (*record).closed_at != 0 },
+        None => true,
+    }
 }
 
 /// Begins a record where the program has room for it: its stack has not.
@@ -298,6 +324,7 @@ fn own<S: Stacks>(
         return;
     }
     record.birth = birth;
+    record.followed = followed::follows_current().into();
     if permit(Subject::Origin, record.opener.tgid) {
         let accounted = match slot {
             Capture::State | Capture::Accept => cost_slot::LIFECYCLE,

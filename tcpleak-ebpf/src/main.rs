@@ -12,6 +12,7 @@ mod calls;
 mod cause;
 mod chain;
 mod cost;
+mod followed;
 mod kernel;
 mod lifecycle;
 mod limits;
@@ -212,7 +213,7 @@ fn accept_returned<S: Stacks>(context: &TracePointContext) -> i32 {
 }
 
 /// A field of a classic tracepoint's record.
-fn field<T: Copy + Default>(context: &TracePointContext, offset: u32) -> T {
+pub(crate) fn field<T: Copy + Default>(context: &TracePointContext, offset: u32) -> T {
     Address(context.as_ptr() as u64).read(offset)
 }
 

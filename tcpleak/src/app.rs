@@ -18,6 +18,7 @@ use crate::{
     probe::{Options, Probe},
     process::is_running,
     report::Report,
+    run,
     select::Select,
 };
 
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             None => watch(cli.watch).await,
             Some(Command::Snapshot(options)) => snapshot(options).await,
+            Some(Command::Run(options)) => run::run(options).await,
             Some(Command::Doctor(options)) => doctor::run(options).await,
             Some(Command::LeakForDoctor) => doctor::leak(),
             Some(Command::ReadCode) => {
@@ -86,6 +88,7 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
     let mut terminated = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let probe = Probe::load(Options {
         trace: true,
+        follow: false,
         accept_stacks: options.accept_stacks,
         captures: options.captures,
         verbose: options.output.verbose,

@@ -20,9 +20,9 @@ use crate::{
     probe::{Probe, ProbeError},
     process::{self, ProcessInfo, Processes, is_alive},
     report::{Report, Verdict},
-    select::Select,
     run::{Findings, judge_end},
-    survey::{Birth, ProcessId, Record, Sighting, Survey, Task},
+    select::Select,
+    survey::{Birth, ProcessId, Record, Sighting, Task},
     tracker::Tracker,
 };
 
@@ -116,7 +116,7 @@ impl Observer {
         }
         let mut survey = self.probe.survey()?;
         self.learn();
-        self.unify_paths(&mut survey);
+        self.unify_paths(&mut survey.sightings);
         self.tracker.observe(survey);
         self.govern();
         self.probe.flush_log();
@@ -157,7 +157,9 @@ impl Observer {
     }
 
     /// Keeps what connections were that nothing but the end of their process closed.
-    pub async fn take_ends(&mut self, findings: &mut Findings, ends: Vec<Sighting>) {
+    pub async fn take_ends(&mut self, findings: &mut Findings, mut ends: Vec<Sighting>) {
+        self.learn();
+        self.unify_paths(&mut ends);
         for sighting in ends {
             let Some(connection) = self.tracker.end(sighting) else {
                 continue;
@@ -226,9 +228,8 @@ impl Observer {
     }
 
     /// Gives every path the fingerprint under which it was first seen.
-    fn unify_paths(&mut self, survey: &mut Survey) {
-        for record in survey
-            .sightings
+    fn unify_paths(&mut self, sightings: &mut [Sighting]) {
+        for record in sightings
             .iter_mut()
             .filter_map(|sighting| sighting.record.as_mut())
         {
@@ -316,9 +317,7 @@ impl ReaderTime {
 
 /// A leak of accepted connections whose accept() nothing has seen.
 fn wants_accept_calls(case: &Case<'_>) -> bool {
-    let unseen = |record: &Record| {
-        record.birth.is_passive() && record.birth != Birth::Accepted
-    };
+    let unseen = |record: &Record| record.birth.is_passive() && record.birth != Birth::Accepted;
     let leaks = case.judgement.leak && case.judgement.verdict != Verdict::NotAccepted;
     leaks && case.connection.family.passive && case.connection.record.as_ref().is_none_or(unseen)
 }

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use run::{Run, StillRunning, Suppressed, UnusedSuppression};
 pub use code::{CodePath, Direction, Frame, Incomplete, LastUse, PathKind, Title, TitlePath};
+pub use run::{Run, StillRunning, Suppressed, UnusedSuppression};
 
 /// Version of the JSON document. It changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;

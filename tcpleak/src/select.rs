@@ -27,6 +27,20 @@ pub struct Select {
     pub all: bool,
 }
 
+impl Select {
+    /// Every connection that leaks, once it does so for that long.
+    pub fn everything(min_age: Duration) -> Self {
+        Self {
+            pid: Vec::new(),
+            comm: Vec::new(),
+            port: Vec::new(),
+            remote: Vec::new(),
+            min_age,
+            all: false,
+        }
+    }
+}
+
 /// A network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {

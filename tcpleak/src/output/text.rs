@@ -7,6 +7,7 @@ mod explanation;
 mod group;
 mod headline;
 mod page;
+mod run;
 #[cfg(test)]
 mod tests;
 

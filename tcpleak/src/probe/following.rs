@@ -27,7 +27,8 @@ pub struct Following {
 impl Following {
     pub(super) fn of(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
         let mut take = |name: &str| -> Result<Map, ProbeError> {
-            let absent = || refused_with(&format!("the map {name}"), "it is not in the object".into());
+            let absent =
+                || refused_with(&format!("the map {name}"), "it is not in the object".into());
             ebpf.take_map(name).ok_or_else(absent)
         };
         let starter = Array::try_from(take("STARTER")?);
@@ -47,7 +48,10 @@ impl Following {
     /// Does something on this thread. The processes that it makes meanwhile are followed from their first
     /// moment on.
     pub fn start<T>(&mut self, start: impl FnOnce() -> T) -> Result<T, ProbeError> {
-        let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        let thread = rustix::thread::gettid()
+            .as_raw_nonzero()
+            .get()
+            .unsigned_abs();
         let told = |error| refused("telling its programs whom to follow", &error);
         self.starter.set(0, thread, 0).map_err(told)?;
         let started = start();

@@ -327,7 +327,10 @@ fn reading_log(ebpf: &mut Ebpf) -> Result<AsyncFd<EbpfLogger<&'static dyn log::L
     register(logger, "waiting for log records")
 }
 
-pub(super) fn register<T: AsRawFd + 'static>(ring: T, what: &str) -> Result<AsyncFd<T>, ProbeError> {
+pub(super) fn register<T: AsRawFd + 'static>(
+    ring: T,
+    what: &str,
+) -> Result<AsyncFd<T>, ProbeError> {
     // SAFETY: the caller passes a logger or a ring, which owns its descriptor: it names the same open
     // file until it, and with it the registration, is dropped.
     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }

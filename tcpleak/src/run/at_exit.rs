@@ -21,8 +21,7 @@ pub fn judge_end(tracker: &Tracker, connection: &Connection, rules: Rules) -> Op
     }
     let record = connection.record.as_ref()?;
     let was_told = record.eof_read_at.is_some();
-    judgement.leak =
-        judgement.verdict.is_leak() && (was_told || judgement.age.at_least >= MOMENT);
+    judgement.leak = judgement.verdict.is_leak() && (was_told || judgement.age.at_least >= MOMENT);
     judgement.qualifiers.push(Qualifier::ClosedByExit);
     Some(judgement)
 }

@@ -52,7 +52,8 @@ impl Findings {
         paths: HashMap<u64, Resolved>,
     ) {
         for case in cases.iter().filter(|case| case.judgement.leak) {
-            self.found.insert(Id::of(case.connection), Finding::of(case));
+            self.found
+                .insert(Id::of(case.connection), Finding::of(case));
         }
         for (process, info) in processes {
             let known = self.processes.entry(process).or_default();

@@ -16,17 +16,17 @@ use std::{collections::BTreeMap, process::ExitCode};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use self::{
-    command::{Command, Inherited},
-    exit_status::exit_status,
-    outputs::Outputs,
-    signals::Signals,
-};
 pub use self::{
     at_exit::judge_end,
     exit_status::Ended,
     findings::Findings,
     suppressions::{Remote, Suppressions},
+};
+use self::{
+    command::{Command, Inherited},
+    exit_status::exit_status,
+    outputs::Outputs,
+    signals::Signals,
 };
 use crate::{
     cli::Run,
@@ -58,7 +58,10 @@ pub async fn run(options: Run) -> anyhow::Result<ExitCode> {
         Ok(command) => command,
         Err(error) => {
             let name = options.command[0].to_string_lossy();
-            anstream::eprintln!("tcpleak: {} cannot be started: {error}", crate::plain::plain(&name));
+            anstream::eprintln!(
+                "tcpleak: {} cannot be started: {error}",
+                crate::plain::plain(&name)
+            );
             return Ok(ExitCode::from(exit_status::of_start(&error)));
         }
     };
@@ -143,7 +146,11 @@ impl Watch {
     }
 
     /// Watches until the command ends, and looks a last time.
-    async fn until_the_end(&mut self, mut command: Command, options: &Run) -> anyhow::Result<Ended> {
+    async fn until_the_end(
+        &mut self,
+        mut command: Command,
+        options: &Run,
+    ) -> anyhow::Result<Ended> {
         let mut next = Instant::now() + options.interval;
         let ended = loop {
             let watches = self.failure.is_none();

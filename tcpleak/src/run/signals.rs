@@ -51,7 +51,9 @@ impl Signals {
         }
         // SAFETY: the descriptor is new, and nobody else has it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        AsyncFd::with_interest(descriptor, Interest::READABLE).map(Self)
+        // SAFETY: the descriptor is owned, and names the same open file until the registration ends.
+        let registered = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+        Ok(Self(registered?))
     }
 
     /// Waits for the next one.
@@ -82,10 +84,12 @@ fn read(descriptor: &OwnedFd) -> io::Result<Option<Received>> {
     // SAFETY: the kernel has filled all of it, and any bytes are a value.
     let information = unsafe { place.assume_init() };
     let number = i32::try_from(information.ssi_signo).ok();
-    Ok(number.and_then(Signal::from_named_raw).map(|signal| Received {
-        signal,
-        by_terminal: information.ssi_code == SI_KERNEL,
-    }))
+    Ok(number
+        .and_then(Signal::from_named_raw)
+        .map(|signal| Received {
+            signal,
+            by_terminal: information.ssi_code == SI_KERNEL,
+        }))
 }
 
 /// The signals that are blocked now.

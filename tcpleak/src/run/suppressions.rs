@@ -91,10 +91,12 @@ impl Suppressions {
     }
 
     fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
-        let document: Document = toml::from_str(text)
-            .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.to_string().trim_end()))?;
+        let document: Document = toml::from_str(text).map_err(|error| {
+            anyhow::anyhow!("{}: {}", path.display(), error.to_string().trim_end())
+        })?;
         let rules = document.suppress.into_iter();
-        let rules: anyhow::Result<Vec<Rule>> = rules.map(|entry| Rule::of(path, text, entry)).collect();
+        let rules: anyhow::Result<Vec<Rule>> =
+            rules.map(|entry| Rule::of(path, text, entry)).collect();
         Ok(Self {
             path: path.into(),
             rules: rules?,
@@ -215,7 +217,9 @@ impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         if text.is_empty() {
-            return Err(D::Error::custom("an empty pattern fits nothing; write \"*\" for anything"));
+            return Err(D::Error::custom(
+                "an empty pattern fits nothing; write \"*\" for anything",
+            ));
         }
         Ok(Self(WildMatch::new(&text)))
     }
@@ -243,7 +247,8 @@ pub struct Remote {
 
 impl Remote {
     fn contains(&self, end: SocketAddr) -> bool {
-        self.network.is_none_or(|network| network.contains(end.ip()))
+        self.network
+            .is_none_or(|network| network.contains(end.ip()))
             && self.port.is_none_or(|port| port == end.port())
     }
 }
@@ -253,9 +258,7 @@ impl FromStr for Remote {
 
     /// `10.0.0.0/8:443`, `10.0.0.5`, `[fd00::/8]:443`, `fd00::/8`, `:443`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bracketed = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once(']'));
+        let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         let (network, port) = match (bracketed, text.rsplit_once(':')) {
             (Some((network, "")), _) => (network, None),
             (Some((network, rest)), _) => (network, rest.strip_prefix(':')),

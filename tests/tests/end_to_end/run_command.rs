@@ -9,9 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::harness::{
-    Run, Server, command, finish, installed, run, tcpleak_binary, wait_until,
-};
+use crate::harness::{Run, Server, command, finish, installed, run, tcpleak_binary, wait_until};
 
 fn pid_of(run: &Run) -> Pid {
     let pid = i32::try_from(run.pid()).ok().and_then(Pid::from_raw);
@@ -39,7 +37,10 @@ fn a_command_that_fails_and_leaks_keeps_its_status_and_the_leak_is_told() {
     let (address, leaky) = (server.address(), crate::harness::fixture_binary("leaky"));
     let script = ["sh", "-c", "\"$@\"; exit 7", "sh"].map(OsStr::new);
     let arguments = ["connect", &address, "1"].map(OsStr::new);
-    let arguments = script.into_iter().chain([leaky.as_os_str()]).chain(arguments);
+    let arguments = script
+        .into_iter()
+        .chain([leaky.as_os_str()])
+        .chain(arguments);
     let mut run = Run::start(&[], arguments);
     run.facts();
     run.go();
@@ -65,7 +66,10 @@ fn the_status_of_a_leak_can_be_chosen() {
 fn a_command_that_cannot_be_run_has_the_status_that_shells_give() {
     let absent = run(&["run", "--", "/absent/command"]);
     assert_eq!(absent.code(), 127, "{absent:?}");
-    assert!(absent.stderr.contains("/absent/command cannot be started"), "{absent:?}");
+    assert!(
+        absent.stderr.contains("/absent/command cannot be started"),
+        "{absent:?}"
+    );
     assert_eq!(run(&["run", "--", "/etc/passwd"]).code(), 126);
     assert_eq!(run(&["run"]).code(), 2);
 }
@@ -75,14 +79,19 @@ fn a_command_that_could_not_be_watched_is_not_started() {
     let directory = tempfile::tempdir().expect("there is a directory for temporary files");
     let trace = directory.path().join("trace");
     let mut tcpleak = command(&["run", "--", "touch"]);
-    tcpleak.arg(&trace).env("TCPLEAK_FORCE_BACKEND", "lifecycle=none");
+    tcpleak
+        .arg(&trace)
+        .env("TCPLEAK_FORCE_BACKEND", "lifecycle=none");
     let untraceable = finish(tcpleak.spawn().expect("tcpleak can be started"));
     assert_eq!(untraceable.code(), 1, "{untraceable:?}");
     let trace = trace.to_str().expect("the path is UTF-8");
     let nowhere = run(&["run", "--junit", "/absent/leaks.xml", "--", "touch", trace]);
     assert_eq!(nowhere.code(), 1, "{nowhere:?}");
     for refused in [untraceable, nowhere] {
-        assert!(refused.stderr.contains("the command was not started"), "{refused:?}");
+        assert!(
+            refused.stderr.contains("the command was not started"),
+            "{refused:?}"
+        );
     }
     assert!(!std::path::Path::new(trace).exists());
 }
@@ -97,9 +106,8 @@ fn signals_reach_the_command() {
         ("USR1", Signal::USR1),
         ("USR2", Signal::USR2),
     ] {
-        let script = format!(
-            "trap 'echo {name}; exit 9' {name}; echo ready; while :; do sleep 0.1; done"
-        );
+        let script =
+            format!("trap 'echo {name}; exit 9' {name}; echo ready; while :; do sleep 0.1; done");
         let run = shell(&script);
         assert_eq!(run.line(), "ready");
         kill_process(pid_of(&run), signal).expect("tcpleak runs");
@@ -115,7 +123,14 @@ fn the_interrupt_of_a_terminal_reaches_the_command_once() {
     let tcpleak = tcpleak_binary();
     let line = format!("exec {} run -- sh -c \"$SCRIPT\"", tcpleak.display());
     let mut terminal = Command::new(installed("script", "bsdutils"))
-        .args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"])
+        .args([
+            "--quiet",
+            "--flush",
+            "--return",
+            "--command",
+            &line,
+            "/dev/null",
+        ])
         .env("SCRIPT", script)
         .env("SHELL", "/bin/sh")
         .stdin(Stdio::piped())
@@ -125,11 +140,15 @@ fn the_interrupt_of_a_terminal_reaches_the_command_once() {
     let lines = crate::harness::lines_of(terminal.stdout.take().expect("it is piped"));
     let next = || {
         let line = lines.recv_timeout(crate::harness::patience());
-        line.expect("the command says something").trim_end().to_owned()
+        line.expect("the command says something")
+            .trim_end()
+            .to_owned()
     };
     let ready = next();
     let pid = ready.strip_prefix("pid ").and_then(|pid| pid.parse().ok());
-    let pid = pid.and_then(Pid::from_raw).unwrap_or_else(|| panic!("{ready:?}"));
+    let pid = pid
+        .and_then(Pid::from_raw)
+        .unwrap_or_else(|| panic!("{ready:?}"));
     let mut keys = terminal.stdin.take().expect("it is piped");
     keys.write_all(b"\x03").expect("the terminal is there");
     let interrupted = next();
@@ -144,7 +163,9 @@ fn the_interrupt_of_a_terminal_reaches_the_command_once() {
 /// The state of a process, as /proc has it.
 fn state_of(pid: u32) -> char {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = status.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    let state = status
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
     state.unwrap_or('?')
 }
 
@@ -166,10 +187,17 @@ fn a_job_can_be_stopped_and_continued() {
 #[test]
 fn the_command_has_limits_and_signals_as_without() {
     let script = "ulimit -n; ulimit -l; grep -E 'SigBlk|SigIgn' /proc/self/status; umask";
-    let direct = Command::new("sh").args(["-c", script]).output().expect("there is a shell");
+    let direct = Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .expect("there is a shell");
     let watched = command(&["run", "--", "sh", "-c", script]);
     let watched = finish({ watched }.spawn().expect("tcpleak can be started"));
-    assert_eq!(watched.stdout, String::from_utf8_lossy(&direct.stdout), "{watched:?}");
+    assert_eq!(
+        watched.stdout,
+        String::from_utf8_lossy(&direct.stdout),
+        "{watched:?}"
+    );
 }
 
 #[test]
@@ -178,7 +206,12 @@ fn the_command_reads_and_writes_as_without() {
         .stdin(Stdio::piped())
         .spawn()
         .expect("tcpleak can be started");
-    child.stdin.take().expect("it is piped").write_all(b"hello\n").expect("tr reads");
+    child
+        .stdin
+        .take()
+        .expect("it is piped")
+        .write_all(b"hello\n")
+        .expect("tr reads");
     let finished = finish(child);
     assert_eq!(finished.stdout, "HELLO\n");
     assert_eq!(finished.stderr, "tcpleak: no connection was leaked.\n");

@@ -33,7 +33,11 @@ fn a_connection_that_stays_open_without_its_peer_fails_the_run() {
     let leak = only_leak(&ended);
     assert_eq!(leak["count"], 3);
     assert_passes_through(&leak["origin"], "leaky::connect::open_connection");
-    assert!(ended.stderr.contains("3 leaked connections"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("3 leaked connections"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("open_connection"), "{}", ended.stderr);
     assert_eq!(ended.report["run"]["command_status"], 0);
 }
@@ -57,7 +61,10 @@ fn a_leak_that_only_the_end_of_its_process_closes_fails_the_run_however_short_it
 #[test]
 fn an_end_of_file_that_was_read_and_forgotten_fails_the_run_at_once() {
     let server = Server::start();
-    let mut run = Run::leaky(&["--min-age", "1h"], &["connect-and-read", &server.address()]);
+    let mut run = Run::leaky(
+        &["--min-age", "1h"],
+        &["connect-and-read", &server.address()],
+    );
     let served = thread::spawn(move || server.hang_up_on(1));
     run.go();
     served.join().expect("a client came");
@@ -86,7 +93,9 @@ fn data_that_is_left_unread_when_a_process_ends_is_a_leak_of_a_live_connection_n
     let mut run = Run::leaky(&["--min-age", "1h"], &["connect", &server.address(), "1"]);
     run.go();
     let mut connection = server.accept();
-    connection.write_all(b"unheard").expect("the client is there");
+    connection
+        .write_all(b"unheard")
+        .expect("the client is there");
     // The peer is there still: what ends is a healthy connection.
     let ended = run.end();
     assert_eq!((ended.code, ended.stderr.as_str()), (0, NOTHING));
@@ -95,7 +104,9 @@ fn data_that_is_left_unread_when_a_process_ends_is_a_leak_of_a_live_connection_n
     let mut run = Run::leaky(&["--min-age", "1h"], &["connect", &server.address(), "1"]);
     run.go();
     let mut connection = server.accept();
-    connection.write_all(b"unheard").expect("the client is there");
+    connection
+        .write_all(b"unheard")
+        .expect("the client is there");
     drop(connection);
     thread::sleep(Duration::from_millis(200));
     let ended = run.end();
@@ -122,7 +133,11 @@ fn what_is_closed_in_order_is_no_leak() {
     let server = Server::start();
     let address = server.address();
     server.serve(drop);
-    let arguments = ["-c", "exec 3<>/dev/tcp/${0/:/\\/}; cat <&3; exec 3<&-; sleep 0.5", &address];
+    let arguments = [
+        "-c",
+        "exec 3<>/dev/tcp/${0/:/\\/}; cat <&3; exec 3<&-; sleep 0.5",
+        &address,
+    ];
     let arguments = ["bash"].iter().chain(&arguments).map(OsStr::new);
     let ended = Run::start(&["--min-age", "0s"], arguments).end();
     assert_eq!((ended.code, ended.stderr.as_str()), (0, NOTHING));
@@ -152,9 +167,17 @@ fn a_process_that_leaves_its_parents_behind_is_followed_and_said_to_run_on() {
     // `setsid --fork` is over at once: what it started has neither its parent nor its session.
     let script = "setsid --fork \"$@\"; while [ ! -e \"$0\" ]; do sleep 0.1; done";
     let (leaky, address) = (fixture_binary("leaky"), server.address());
-    let arguments = [OsStr::new("sh"), "-c".as_ref(), script.as_ref(), gate.as_ref()];
+    let arguments = [
+        OsStr::new("sh"),
+        "-c".as_ref(),
+        script.as_ref(),
+        gate.as_ref(),
+    ];
     let daemon = ["connect", &address, "1"].map(OsStr::new);
-    let arguments = arguments.into_iter().chain([leaky.as_os_str()]).chain(daemon);
+    let arguments = arguments
+        .into_iter()
+        .chain([leaky.as_os_str()])
+        .chain(daemon);
     let mut run = Run::start(&[], arguments);
     let pid: u32 = run.facts().one("pid");
     run.go();
@@ -164,8 +187,15 @@ fn a_process_that_leaves_its_parents_behind_is_followed_and_said_to_run_on() {
     let ended = run.end_leaving_some();
     let leak = only_leak(&ended);
     assert_eq!(leak["process"]["pid"], pid);
-    assert_eq!(ended.report["run"]["still_running"][0]["pid"], pid, "{ended:#?}");
-    assert!(ended.stderr.contains("1 process that the command started still runs"));
+    assert_eq!(
+        ended.report["run"]["still_running"][0]["pid"], pid,
+        "{ended:#?}"
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("1 process that the command started still runs")
+    );
 }
 
 #[test]
@@ -176,7 +206,10 @@ fn every_backend_follows_a_command() {
         let address = server.address();
         let through_shell = ["sh", "-c", "\"$@\"; exit", "sh"].map(OsStr::new);
         let arguments = ["connect", &address, "1"].map(OsStr::new);
-        let arguments = through_shell.into_iter().chain([leaky.as_os_str()]).chain(arguments);
+        let arguments = through_shell
+            .into_iter()
+            .chain([leaky.as_os_str()])
+            .chain(arguments);
         let mut run = Run::start_as(&["--min-age", "1h"], arguments, |command| {
             command.env("TCPLEAK_FORCE_BACKEND", format!("lifecycle={backend}"));
         });
@@ -185,6 +218,9 @@ fn every_backend_follows_a_command() {
         server.hang_up_on(1);
         thread::sleep(Duration::from_millis(200));
         let ended = run.end();
-        assert!(has_qualifier(only_leak(&ended), "closed-by-exit"), "{backend}: {ended:#?}");
+        assert!(
+            has_qualifier(only_leak(&ended), "closed-by-exit"),
+            "{backend}: {ended:#?}"
+        );
     }
 }

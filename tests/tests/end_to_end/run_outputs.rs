@@ -27,7 +27,8 @@ struct Rules(tempfile::NamedTempFile);
 
 impl Rules {
     fn of(rules: &str) -> Self {
-        let file = tempfile::NamedTempFile::new().expect("there is a directory for temporary files");
+        let file =
+            tempfile::NamedTempFile::new().expect("there is a directory for temporary files");
         fs::write(file.path(), rules).expect("the file is ours");
         Self(file)
     }
@@ -47,8 +48,15 @@ fn a_leak_that_is_suppressed_fails_nothing_and_is_counted() {
     assert_eq!(ended.code, 0, "{ended:#?}");
     let told: Vec<&str> = ended.stderr.lines().collect();
     assert_eq!(told[0], "tcpleak: no connection was leaked.");
-    assert!(told[1].contains("suppressed 1 leaked connection of leaky"), "{told:?}");
-    let stderr = ended.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told[1].contains("suppressed 1 leaked connection of leaky"),
+        "{told:?}"
+    );
+    let stderr = ended
+        .stderr
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     assert!(stderr.contains("was not needed: not here"), "{stderr}");
     let run = &ended.report["run"];
     assert_eq!(run["suppressed"][0]["reason"], "issue 42");
@@ -76,7 +84,11 @@ fn a_file_of_suppressions_that_is_wrong_stops_the_run_before_its_command() {
     let rules = Rules::of("[[suppress]]\nprocess = \"leaky\"\n");
     let arguments = [&["run"][..], &rules.options(), &["--", "echo", "started"]].concat();
     let refused = crate::harness::run(&arguments);
-    assert_eq!((refused.code(), refused.stdout.as_str()), (1, ""), "{refused:?}");
+    assert_eq!(
+        (refused.code(), refused.stdout.as_str()),
+        (1, ""),
+        "{refused:?}"
+    );
     assert!(refused.stderr.contains("reason") && refused.stderr.contains("line 1"));
 }
 
@@ -99,14 +111,20 @@ fn junit_has_each_leak_as_a_test_that_failed() {
     let name = parsed[1].as_str().expect("the test has a name");
     assert!(name.contains("open_connection"), "{name}");
     let failure = parsed[3].as_str().expect("the failure has a text");
-    assert!(failure.contains("Evidence") && failure.contains("open_connection"), "{failure}");
+    assert!(
+        failure.contains("Evidence") && failure.contains("open_connection"),
+        "{failure}"
+    );
 }
 
 #[test]
 fn github_shows_each_leak_at_its_line() {
     let ended = leak(&["--github"]);
-    let annotations: Vec<&str> =
-        ended.stderr.lines().filter(|line| line.starts_with("::error ")).collect();
+    let annotations: Vec<&str> = ended
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("::error "))
+        .collect();
     let [annotation] = annotations[..] else {
         panic!("one leak is one annotation: {ended:#?}");
     };
@@ -114,18 +132,27 @@ fn github_shows_each_leak_at_its_line() {
         .split_once("::")
         .unwrap_or_else(|| panic!("{annotation}"));
     let property = |name: &str| {
-        let mut all = properties.split(',').filter_map(|property| property.split_once('='));
+        let mut all = properties
+            .split(',')
+            .filter_map(|property| property.split_once('='));
         let found = all.find(|(key, _)| *key == name).map(|(_, value)| value);
         found.unwrap_or_else(|| panic!("no {name} in {annotation}"))
     };
     let file = repository().join(property("file"));
-    assert!(file.ends_with("tests/src/bin/leaky/connect.rs"), "{}", file.display());
+    assert!(
+        file.ends_with("tests/src/bin/leaky/connect.rs"),
+        "{}",
+        file.display()
+    );
     let line: usize = property("line").parse().expect("a number");
     let source = fs::read_to_string(repository().join("tests/src/bin/leaky/connect.rs"));
     let source = source.expect("the fixture is there");
     let line = source.lines().nth(line - 1).expect("there is such a line");
     assert!(line.contains("TcpStream::connect(to)?"), "{line}");
-    assert!(property("title").starts_with("tcpleak%3A eof-unread in "), "{annotation}");
+    assert!(
+        property("title").starts_with("tcpleak%3A eof-unread in "),
+        "{annotation}"
+    );
     assert!(message.starts_with("leaky (pid "), "{annotation}");
 }
 

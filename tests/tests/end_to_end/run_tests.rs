@@ -1,10 +1,6 @@
 //! `tcpleak run` with what runs tests: the test that forgets a connection is named.
 
-use std::{
-    ffi::OsStr,
-    path::PathBuf,
-    process::Command,
-};
+use std::{ffi::OsStr, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
@@ -68,8 +64,15 @@ fn the_tests_of_go() {
     let tests = Compiled::go_tests("forgets_test");
     let leak = leak_of_tests(&[tests.path().as_os_str()]);
     let origin = &leak["origin"];
-    assert!(passes_through(origin, "command-line-arguments.TestThatForgets"), "{origin:#}");
-    assert!(leak["title"]["function"].as_str().is_some_and(|name| name.ends_with("fetchPage")));
+    assert!(
+        passes_through(origin, "command-line-arguments.TestThatForgets"),
+        "{origin:#}"
+    );
+    assert!(
+        leak["title"]["function"]
+            .as_str()
+            .is_some_and(|name| name.ends_with("fetchPage"))
+    );
 }
 
 #[test]
@@ -77,7 +80,10 @@ fn the_tests_of_rust() {
     let tests = Compiled::rust_tests("forgets_test");
     let leak = leak_of_tests(&[tests.path().as_os_str()]);
     let origin = &leak["origin"];
-    assert!(passes_through(origin, "forgets_test::test_that_forgets"), "{origin:#}");
+    assert!(
+        passes_through(origin, "forgets_test::test_that_forgets"),
+        "{origin:#}"
+    );
     assert_eq!(leak["title"]["function"], "forgets_test::fetch_page");
 }
 

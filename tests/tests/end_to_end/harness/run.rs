@@ -60,7 +60,10 @@ impl Run {
         if !options.contains(&"--min-age") {
             command.args(["--min-age", "500ms"]);
         }
-        command.args(options).arg("--json").arg(directory.path().join("report.json"));
+        command
+            .args(options)
+            .arg("--json")
+            .arg(directory.path().join("report.json"));
         command.arg("--").args(arguments).stdin(Stdio::piped());
         prepare(&mut command);
         let mut child = command.spawn().expect("tcpleak can be started");
@@ -95,7 +98,10 @@ impl Run {
     /// Lets the command do its next step, and waits for the facts.
     #[track_caller]
     pub fn go(&mut self) -> Facts {
-        let words = self.words.as_mut().expect("the command was not told to leave");
+        let words = self
+            .words
+            .as_mut()
+            .expect("the command was not told to leave");
         words.write_all(b"go\n").expect("the command listens");
         self.facts()
     }
@@ -120,7 +126,9 @@ impl Run {
     #[track_caller]
     pub fn end_leaving_some(mut self) -> RunEnded {
         let mut child = self.child.take().expect("it was not waited for");
-        wait_until("tcpleak ends", || child.try_wait().expect("it is a child").is_some());
+        wait_until("tcpleak ends", || {
+            child.try_wait().expect("it is a child").is_some()
+        });
         self.words = None;
         let finished = finish(child);
         RunEnded {

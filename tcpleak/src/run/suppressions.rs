@@ -261,7 +261,10 @@ impl FromStr for Remote {
         let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         let (network, port) = match (bracketed, text.rsplit_once(':')) {
             (Some((network, "")), _) => (network, None),
-            (Some((network, rest)), _) => (network, rest.strip_prefix(':')),
+            (Some((network, rest)), _) => match rest.strip_prefix(':') {
+                Some(port) => (network, Some(port)),
+                None => return Err(format!("{rest:?} is not a colon and a port")),
+            },
             // More than one colon: an address of IPv6.
             (None, Some((network, port))) if !network.contains(':') => (network, Some(port)),
             (None, _) => (text, None),

@@ -201,7 +201,7 @@ mod tests {
     fn leaks_are_shown_as_everywhere() {
         let text = text(vec![eof_unread(), dead_fd()], run());
         assert!(
-            text.starts_with("tcpleak: 23 leaked connections in 2 groups:\n\nLEAK "),
+            text.starts_with("tcpleak: 28 leaked connections in 2 groups:\n\nLEAK "),
             "{text}"
         );
         assert_eq!(text.matches("\nLEAK ").count(), 2, "{text}");

@@ -18,7 +18,8 @@ use crate::{
 /// What writing to `out` returns.
 pub fn render(report: &Report, directory: &Path, out: &mut impl io::Write) -> io::Result<()> {
     for group in report.groups.iter().filter(|group| group.leak) {
-        let title = format!("title={}", property(&Text::heading(group)));
+        let title = format!("tcpleak: {}", Text::heading(group));
+        let title = format!("title={}", property(&title));
         let properties: Vec<String> = place(group, directory).into_iter().chain([title]).collect();
         let message = data(&Text::sentence(group));
         writeln!(out, "::error {}::{message}", properties.join(","))?;

@@ -162,6 +162,8 @@ fn command_lines_are_kept_to_itself_unless_they_are_asked_for() {
                   kept = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n\
                   kept.recv(1)\ntime.sleep(2)";
     let python = installed("python3", "python3");
+    let program = tempfile::NamedTempFile::new().expect("there is a directory for temporary files");
+    fs::write(program.path(), script).expect("the file is ours");
     for shown in [false, true] {
         let server = Server::start();
         let directory = tempfile::tempdir().expect("there is a directory for temporary files");
@@ -170,8 +172,13 @@ fn command_lines_are_kept_to_itself_unless_they_are_asked_for() {
         if shown {
             options.push("--command-lines");
         }
-        let (program, port) = (text(&python), server.port());
-        let arguments = [program, "-c", script, &port, "--password=hunter2"];
+        let port = server.port();
+        let arguments = [
+            text(&python),
+            text(program.path()),
+            &port,
+            "--password=hunter2",
+        ];
         let run = Run::start(&options, arguments.iter().map(std::ffi::OsStr::new));
         server.hang_up_on(1);
         let ended = run.end();

@@ -46,13 +46,13 @@ impl Text {
         out.write_all(&page.into_inner())
     }
 
-    /// `tcpleak: eof-unread in fetch_page (crawl.py:42)`
+    /// `eof-unread in fetch_page (crawl.py:42)`
     pub(in crate::output) fn heading(group: &Group) -> String {
         let title = group.title.as_ref();
         let title = title.map(|title| headline::title(title, group, UNLIMITED));
         let title = title.map(|(function, place)| format!(" in {function}{place}"));
         let title = title.unwrap_or_default();
-        format!("tcpleak: {}{title}", group.verdict).replace('\u{a0}', " ")
+        format!("{}{title}", group.verdict).replace('\u{a0}', " ")
     }
 
     /// Who does what, as a sentence.

@@ -122,7 +122,12 @@ fn allowed(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use quick_xml::{Reader, events::attributes::Attribute};
+    use std::collections::BTreeMap;
+
+    use quick_xml::{
+        Reader,
+        events::{BytesStart, attributes::Attribute},
+    };
 
     use super::*;
     use crate::{
@@ -130,37 +135,46 @@ mod tests {
         report::{Run, Suppressed},
     };
 
-    /// The elements of the document: the name of each, its attributes, and the text in it.
-    fn elements(report: &Report) -> Vec<(String, Vec<(String, String)>, String)> {
-        let mut document = Vec::new();
-        render(report, &mut document).unwrap();
-        let document = String::from_utf8(document).unwrap();
-        let mut reader = Reader::from_str(&document);
-        let mut found: Vec<(String, Vec<(String, String)>, String)> = Vec::new();
-        loop {
-            match reader.read_event().unwrap() {
-                Event::Start(element) | Event::Empty(element) => {
-                    let attribute =
-                        |one: Attribute<'_>| (one.key.as_ref().to_owned(), unescaped(&one.value));
-                    let attributes = element.attributes().map(Result::unwrap).map(attribute);
-                    let name = element.name().as_ref().to_owned();
-                    found.push((name, attributes.collect(), String::new()));
-                }
-                Event::Text(text) => add(&mut found, &text),
-                Event::GeneralRef(reference) => {
-                    let reference = unescaped(&format!("&{};", &*reference));
-                    add(&mut found, &reference);
-                }
-                Event::Eof => return found,
-                _ => {}
+    struct Element {
+        name: String,
+        attributes: BTreeMap<String, String>,
+        text: String,
+    }
+
+    impl Element {
+        fn of(element: &BytesStart<'_>) -> Self {
+            let attribute =
+                |one: Attribute<'_>| (one.key.as_ref().to_owned(), unescaped(&one.value));
+            let attributes = element.attributes().map(Result::unwrap);
+            Self {
+                name: element.name().as_ref().to_owned(),
+                attributes: attributes.map(attribute).collect(),
+                text: String::new(),
             }
         }
     }
 
-    fn add(found: &mut [(String, Vec<(String, String)>, String)], text: &str) {
-        // Between the elements there is nothing but the indentation.
-        if let Some(last) = found.last_mut() {
-            last.2 += text;
+    /// The elements of the document, each with the text in it.
+    fn elements(report: &Report) -> Vec<Element> {
+        let mut document = Vec::new();
+        render(report, &mut document).unwrap();
+        let document = String::from_utf8(document).unwrap();
+        let mut reader = Reader::from_str(&document);
+        let mut found: Vec<Element> = Vec::new();
+        loop {
+            let text = match reader.read_event().unwrap() {
+                Event::Start(element) | Event::Empty(element) => {
+                    found.push(Element::of(&element));
+                    continue;
+                }
+                Event::Text(text) => text.to_string(),
+                Event::GeneralRef(reference) => unescaped(&format!("&{};", &*reference)),
+                Event::Eof => return found,
+                _ => continue,
+            };
+            if let Some(last) = found.last_mut() {
+                last.text += &text;
+            }
         }
     }
 
@@ -168,33 +182,28 @@ mod tests {
         quick_xml::escape::unescape(text).unwrap().into_owned()
     }
 
-    fn attribute<'a>(element: &'a (String, Vec<(String, String)>, String), name: &str) -> &'a str {
-        let found = element.1.iter().find(|(key, _)| key == name);
-        found.map_or("", |(_, value)| value)
-    }
-
     #[test]
     fn a_leak_is_a_test_that_failed() {
         let found = elements(&report(vec![eof_unread(), dead_fd()]));
-        let names: Vec<&str> = found.iter().map(|element| element.0.as_str()).collect();
+        let names: Vec<&str> = found.iter().map(|element| element.name.as_str()).collect();
         let test = ["testcase", "failure"];
         assert_eq!(
             names,
             [&["testsuites", "testsuite"], &test[..], &test].concat()
         );
-        assert_eq!(attribute(&found[1], "tests"), "2");
-        assert_eq!(attribute(&found[1], "failures"), "2");
-        assert_eq!(attribute(&found[3], "type"), "eof-unread");
-        assert!(found[3].2.contains("Evidence"), "{}", found[3].2);
-        assert!(found[3].2.lines().count() > 10);
+        assert_eq!(found[1].attributes["tests"], "2");
+        assert_eq!(found[1].attributes["failures"], "2");
+        assert_eq!(found[3].attributes["type"], "eof-unread");
+        assert!(found[3].text.contains("Evidence"), "{}", found[3].text);
+        assert!(found[3].text.lines().count() > 10);
     }
 
     #[test]
     fn a_run_without_leaks_is_a_test_that_passed() {
         let found = elements(&report(Vec::new()));
-        assert_eq!(attribute(&found[1], "tests"), "1");
-        assert_eq!(attribute(&found[1], "failures"), "0");
-        assert_eq!(attribute(&found[2], "name"), PASSED);
+        assert_eq!(found[1].attributes["tests"], "1");
+        assert_eq!(found[1].attributes["failures"], "0");
+        assert_eq!(found[2].attributes["name"], PASSED);
         assert_eq!(found.len(), 3);
     }
 
@@ -213,9 +222,9 @@ mod tests {
             still_running: Vec::new(),
         });
         let found = elements(&report);
-        assert_eq!(attribute(&found[1], "skipped"), "1");
-        assert_eq!(found[3].0, "skipped");
-        assert_eq!(attribute(&found[3], "message"), "known: <#42> & \"rest\"");
+        assert_eq!(found[1].attributes["skipped"], "1");
+        assert_eq!(found[3].name, "skipped");
+        assert_eq!(found[3].attributes["message"], "known: <#42> & \"rest\"");
     }
 
     #[test]
@@ -223,7 +232,7 @@ mod tests {
         let mut group = hostile();
         group.process.comm.push_str("\u{1}\u{fffe}]]><&\"");
         let found = elements(&report(vec![group]));
-        let class = attribute(&found[2], "classname");
+        let class = &found[2].attributes["classname"];
         assert!(class.ends_with("\\x01\u{fffd}]]><&\""), "{class}");
     }
 }

@@ -21,6 +21,10 @@ use crate::{
 #[map]
 static FOLLOWED: HashMap<u32, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
+/// Set by the loader: one when nothing else matters than the processes that are followed.
+#[unsafe(no_mangle)]
+static ONLY_FOLLOWED: u32 = 0;
+
 /// The thread whose children are the first to be followed; zero for none.
 #[map]
 static STARTER: Array<u32> = Array::with_max_entries(1, 0);
@@ -104,6 +108,15 @@ fn follows(process: u32, start: impl FnOnce() -> u64) -> bool {
         Some(&known) => known == start(),
         None => false,
     }
+}
+
+/// Whether anything that the running process does may matter.
+#[inline(always)]
+pub fn minds_current() -> bool {
+    // SAFETY: a plain read of an initialised static, read so that the compiler cannot take today's zero
+    // for granted.
+    let only_followed = unsafe { core::ptr::read_volatile(&raw const ONLY_FOLLOWED) };
+    only_followed == 0 || follows_current()
 }
 
 #[inline(always)]

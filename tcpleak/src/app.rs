@@ -89,6 +89,7 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
     let probe = Probe::load(Options {
         trace: true,
         follow: false,
+        only_followed: false,
         accept_stacks: options.accept_stacks,
         captures: options.captures,
         verbose: options.output.verbose,

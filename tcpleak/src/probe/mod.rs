@@ -44,6 +44,8 @@ pub struct Options {
     pub trace: bool,
     /// Follow a command that is to be started, and what descends from it.
     pub follow: bool,
+    /// Capture nothing of processes that are not followed.
+    pub only_followed: bool,
     /// Trace the accept() system calls where nothing cheaper works.
     pub accept_stacks: bool,
     /// Most captures of one process in one second, over time.

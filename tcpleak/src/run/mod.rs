@@ -100,6 +100,8 @@ async fn prepare(options: &Run) -> anyhow::Result<(Watch, Inherited)> {
     let mut probe = Probe::load(Options {
         trace: true,
         follow: true,
+        // Nobody else is to take the command's share of captures, and of the ring.
+        only_followed: true,
         captures: CAPTURES,
         verbose: options.verbose,
         ..Options::default()

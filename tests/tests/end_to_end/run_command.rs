@@ -5,11 +5,14 @@ use std::{
     io::Write,
     os::unix::process::CommandExt,
     process::{Command, Stdio},
+    thread,
 };
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::harness::{Run, Server, command, finish, installed, run, tcpleak_binary, wait_until};
+use crate::harness::{
+    Run, Server, a_moment, command, finish, installed, run, tcpleak_binary, wait_until,
+};
 
 fn pid_of(run: &Run) -> Pid {
     let pid = i32::try_from(run.pid()).ok().and_then(Pid::from_raw);
@@ -45,7 +48,7 @@ fn a_command_that_fails_and_leaks_keeps_its_status_and_the_leak_is_told() {
     run.facts();
     run.go();
     server.hang_up_on(1);
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    thread::sleep(a_moment());
     let ended = run.end();
     assert_eq!(ended.code, 7);
     assert!(ended.stderr.contains("1 leaked connection"), "{ended:#?}");
@@ -58,7 +61,7 @@ fn the_status_of_a_leak_can_be_chosen() {
     let mut run = Run::leaky(&["--leak-exit-code", "42"], &["connect", &address, "1"]);
     run.go();
     server.hang_up_on(1);
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    thread::sleep(a_moment());
     assert_eq!(run.end().code, 42);
 }
 
@@ -156,7 +159,7 @@ fn the_interrupt_of_a_terminal_reaches_the_command_once() {
     // A second one would come before what is sent now.
     kill_process(pid, Signal::TERM).expect("the command runs");
     assert_eq!(next(), "over");
-    assert!(next().contains("no connection was leaked."));
+    assert!(next().contains("no connection was leaked"));
     assert!(terminal.wait().expect("it is a child").success());
 }
 

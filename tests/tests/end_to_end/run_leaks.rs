@@ -5,7 +5,8 @@ use std::{ffi::OsStr, fs, io::Write, thread, time::Duration};
 use serde_json::Value;
 
 use crate::harness::{
-    Run, RunEnded, Server, assert_passes_through, fixture_binary, has_qualifier, leaks, reset,
+    Run, RunEnded, Server, a_moment, assert_passes_through, fixture_binary, has_qualifier, leaks,
+    patience, reset,
 };
 
 /// What a run writes when there is nothing to say.
@@ -28,7 +29,7 @@ fn a_connection_that_stays_open_without_its_peer_fails_the_run() {
     let mut run = Run::leaky(&[], &["connect", &server.address(), "3"]);
     run.go();
     server.hang_up_on(3);
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(patience() / 10);
     let ended = run.end();
     let leak = only_leak(&ended);
     assert_eq!(leak["count"], 3);
@@ -48,7 +49,7 @@ fn a_leak_that_only_the_end_of_its_process_closes_fails_the_run_however_short_it
     let mut run = Run::leaky(&["--min-age", "1h"], &["connect", &server.address(), "2"]);
     run.go();
     server.hang_up_on(2);
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(a_moment());
     let ended = run.end();
     let leak = only_leak(&ended);
     assert_eq!(leak["verdict"], "eof-unread");
@@ -80,7 +81,7 @@ fn a_descriptor_that_is_dead_when_its_process_ends_fails_the_run() {
     let mut run = Run::leaky(&["--min-age", "1h"], &["connect", &server.address(), "1"]);
     run.go();
     reset(server.accept());
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(a_moment());
     let ended = run.end();
     let leak = only_leak(&ended);
     assert_eq!(leak["verdict"], "dead-fd");
@@ -108,7 +109,7 @@ fn data_that_is_left_unread_when_a_process_ends_is_a_leak_of_a_live_connection_n
         .write_all(b"unheard")
         .expect("the client is there");
     drop(connection);
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(a_moment());
     let ended = run.end();
     let leak = only_leak(&ended);
     assert_eq!(leak["verdict"], "reader-stuck");
@@ -182,7 +183,7 @@ fn a_process_that_leaves_its_parents_behind_is_followed_and_said_to_run_on() {
     let pid: u32 = run.facts().one("pid");
     run.go();
     server.hang_up_on(1);
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(patience() / 10);
     fs::write(&gate, "").expect("the directory is ours");
     let ended = run.end_leaving_some();
     let leak = only_leak(&ended);
@@ -216,7 +217,7 @@ fn every_backend_follows_a_command() {
         run.facts();
         run.go();
         server.hang_up_on(1);
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(a_moment());
         let ended = run.end();
         assert!(
             has_qualifier(only_leak(&ended), "closed-by-exit"),

@@ -1,10 +1,10 @@
 //! `tcpleak run`: what it writes, and what it keeps to itself.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{fs, path::Path, process::Command, thread};
 
 use serde_json::Value;
 
-use crate::harness::{Run, RunEnded, Server, installed, output_of, repository};
+use crate::harness::{Run, RunEnded, Server, a_moment, installed, output_of, repository};
 
 /// A run whose command forgets one connection.
 #[track_caller]
@@ -13,7 +13,7 @@ fn leak(options: &[&str]) -> RunEnded {
     let mut run = Run::leaky(options, &["connect", &server.address(), "1"]);
     run.go();
     server.hang_up_on(1);
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(a_moment());
     run.end()
 }
 

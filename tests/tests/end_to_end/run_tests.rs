@@ -1,6 +1,6 @@
 //! `tcpleak run` with what runs tests: the test that forgets a connection is named.
 
-use std::{ffi::OsStr, path::PathBuf, process::Command};
+use std::{ffi::OsStr, path::PathBuf, process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -9,15 +9,14 @@ use crate::harness::{
     repository,
 };
 
-/// Runs tests against a server that hangs up on everybody. WHICH is `forgets` or `closes`. What they write
-/// is of no interest.
+/// Runs tests against a server that hangs up on everybody. WHICH is `forgets` or `closes`; the tests take as
+/// long as HOLD. What they write is of no interest.
 #[track_caller]
-fn run_tests(which: &str, arguments: &[&OsStr]) -> RunEnded {
+fn run_tests(which: &str, hold: Duration, arguments: &[&OsStr]) -> RunEnded {
     let server = Server::start();
     let (port, address) = (server.port(), server.address());
     server.serve(drop);
-    // As long as several surveys take.
-    let hold = (patience().as_secs_f64() / 6.0).to_string();
+    let hold = hold.as_secs_f64().to_string();
     let quietly = ["sh", "-c", "\"$@\" > /dev/null", "sh"].map(OsStr::new);
     let arguments = quietly.into_iter().chain(arguments.iter().copied());
     let set = |command: &mut Command| {
@@ -29,10 +28,10 @@ fn run_tests(which: &str, arguments: &[&OsStr]) -> RunEnded {
 
 /// Runs tests with and without a leak. Gives the leak.
 #[track_caller]
-fn leak_of_tests(arguments: &[&OsStr]) -> Value {
-    let closes = run_tests("closes", arguments);
+fn leak_of_tests(hold: Duration, arguments: &[&OsStr]) -> Value {
+    let closes = run_tests("closes", hold, arguments);
     assert_eq!(closes.code, 0, "{closes:#?}");
-    let forgets = run_tests("forgets", arguments);
+    let forgets = run_tests("forgets", hold, arguments);
     assert_eq!(forgets.code, 3, "{forgets:#?}");
     let found: Vec<&Value> = leaks(&forgets.report).collect();
     let [leak] = found[..] else {
@@ -40,6 +39,16 @@ fn leak_of_tests(arguments: &[&OsStr]) -> Value {
     };
     assert_eq!(leak["count"], 1, "{leak:#}");
     leak.clone()
+}
+
+/// As long as several surveys take, for what an interpreter closes when it ends.
+fn long() -> Duration {
+    patience() / 6
+}
+
+/// Not as long as that: only the end of the process tells.
+fn short() -> Duration {
+    patience() / 60
 }
 
 fn fixture(path: &str) -> PathBuf {
@@ -53,7 +62,7 @@ fn pytest() {
     let tests = fixture("python/test_forgets.py");
     let options = ["-m", "pytest", "-p", "no:cacheprovider"].map(OsStr::new);
     let arguments = [&[python.as_os_str()], &options[..], &[tests.as_os_str()]].concat();
-    let leak = leak_of_tests(&arguments);
+    let leak = leak_of_tests(long(), &arguments);
     let named = functions(&leak["origin"]);
     assert!(named.contains(&"test_that_forgets"), "{named:?}");
     assert_eq!(leak["title"]["function"], "fetch");
@@ -62,7 +71,7 @@ fn pytest() {
 #[test]
 fn the_tests_of_go() {
     let tests = Compiled::go_tests("forgets_test");
-    let leak = leak_of_tests(&[tests.path().as_os_str()]);
+    let leak = leak_of_tests(short(), &[tests.path().as_os_str()]);
     let origin = &leak["origin"];
     assert!(
         passes_through(origin, "command-line-arguments.TestThatForgets"),
@@ -78,7 +87,7 @@ fn the_tests_of_go() {
 #[test]
 fn the_tests_of_rust() {
     let tests = Compiled::rust_tests("forgets_test");
-    let leak = leak_of_tests(&[tests.path().as_os_str()]);
+    let leak = leak_of_tests(short(), &[tests.path().as_os_str()]);
     let origin = &leak["origin"];
     assert!(
         passes_through(origin, "forgets_test::test_that_forgets"),
@@ -91,7 +100,10 @@ fn the_tests_of_rust() {
 fn the_tests_of_node() {
     let node = installed("node", "nodejs");
     let tests = fixture("javascript/forgets.test.js");
-    let leak = leak_of_tests(&[node.as_os_str(), "--test".as_ref(), tests.as_os_str()]);
+    let leak = leak_of_tests(
+        long(),
+        &[node.as_os_str(), "--test".as_ref(), tests.as_os_str()],
+    );
     // Node.js connects from its event loop, where the function that asked has returned.
     assert_eq!(leak["title"]["function"], "sendRequest", "{leak:#}");
     assert_eq!(leak["title"]["path"], "last-write");

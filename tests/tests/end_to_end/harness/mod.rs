@@ -36,7 +36,7 @@ pub use reports::{
     assert_complete, assert_own_functions, assert_passes_in_order, assert_passes_through,
     assert_runs_in, functions, groups, has_qualifier, is_named, leaks, passes_through, title,
 };
-pub use run::{Run, RunEnded};
+pub use run::{Run, RunEnded, a_moment};
 pub use server::{Server, answer_http_request, read_http_request, reset};
 pub use tcpleak::{Ended, Tracer, command, finish, run};
 

@@ -7,11 +7,17 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::Receiver,
+    time::Duration,
 };
 
 use serde_json::Value;
 
 use super::{command, finish, fixture::Facts, fixture_binary, lines_of, patience, wait_until};
+
+/// Time for a code path to be taken before its process ends; a peer that has been gone for so long counts.
+pub fn a_moment() -> Duration {
+    patience() / 60
+}
 
 /// A command that tcpleak runs. Both end when this value is dropped, the command because its standard input
 /// does.

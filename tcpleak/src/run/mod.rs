@@ -1,7 +1,7 @@
 //! `tcpleak run`: runs a command, and says which connections it leaked, or whatever it started.
 //!
-//! [`exit_status`], [`judge_end`], [`Findings`] and [`Suppressions`] are pure; [`Command`] and [`Signals`]
-//! are what touches the world.
+//! Pure: which status comes of it, [`judge_end`], [`Findings`] and [`Suppressions`]. The command's process and
+//! signals are the edge to the world.
 
 mod at_exit;
 mod command;

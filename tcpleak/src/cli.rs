@@ -122,6 +122,10 @@ pub struct Run {
     /// (500ms, 10s, 2m).
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub min_age: Duration,
+    /// How long the peer must have been gone when a process ends, before a connection that nothing else
+    /// has closed counts as leaked; with 0s it counts however short that was.
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    pub exit_age: Duration,
     /// Time between two surveys (500ms, 1s, 2m).
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = interval)]
     pub interval: Duration,

@@ -157,14 +157,20 @@ impl Observer {
     }
 
     /// Keeps what connections were that nothing but the end of their process closed.
-    pub async fn take_ends(&mut self, findings: &mut Findings, mut ends: Vec<Sighting>) {
+    /// What `exit_age` is, [`judge_end`] says.
+    pub async fn take_ends(
+        &mut self,
+        findings: &mut Findings,
+        mut ends: Vec<Sighting>,
+        exit_age: Duration,
+    ) {
         self.learn();
         self.unify_paths(&mut ends);
         for sighting in ends {
             let Some(connection) = self.tracker.end(sighting) else {
                 continue;
             };
-            let judged = judge_end(&self.tracker, &connection, self.rules);
+            let judged = judge_end(&self.tracker, &connection, self.rules, exit_age);
             if let Some(judgement) = judged.filter(|judgement| judgement.leak) {
                 let case = Case::new(&self.tracker, &connection, judgement);
                 let processes = describe(&mut self.processes, std::slice::from_ref(&case));

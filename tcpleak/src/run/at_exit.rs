@@ -8,20 +8,24 @@ use crate::{
     tracker::{Connection, Tracker},
 };
 
-/// How long the peer must have been gone when the process ended, unless the program had read the end of
-/// file. A server that is shut down while a program ends leaves its clients less time than that.
-const MOMENT: Duration = Duration::from_millis(100);
-
 /// Judges a connection that was closed by the end of its process, as of that moment; `None` when the peer
-/// was there. It does not take `--min-age`: the program has no time left in which it could close it.
-pub fn judge_end(tracker: &Tracker, connection: &Connection, rules: Rules) -> Option<Judgement> {
+/// was there. It does not take `--min-age`: the program has no time left in which it could close it. It
+/// takes that the peer had been gone for `exit_age`, unless the program had read the end of file: who shuts
+/// its server down while it ends has not leaked what its clients hold.
+pub fn judge_end(
+    tracker: &Tracker,
+    connection: &Connection,
+    rules: Rules,
+    exit_age: Duration,
+) -> Option<Judgement> {
     let mut judgement = judge(tracker, connection, rules)?;
     if !connection.socket.peer_gone() {
         return None;
     }
     let record = connection.record.as_ref()?;
     let was_told = record.eof_read_at.is_some();
-    judgement.leak = judgement.verdict.is_leak() && (was_told || judgement.age.at_least >= MOMENT);
+    judgement.leak =
+        judgement.verdict.is_leak() && (was_told || judgement.age.at_least >= exit_age);
     judgement.qualifiers.push(Qualifier::ClosedByExit);
     Some(judgement)
 }
@@ -39,6 +43,8 @@ mod tests {
         watching: true,
         traceable: true,
     };
+
+    const EXIT_AGE: Duration = Duration::from_millis(100);
 
     /// When the process ended.
     const END: Duration = Duration::from_millis(10_000);
@@ -102,7 +108,7 @@ mod tests {
     fn judged(sighting: Sighting) -> Option<Judgement> {
         let mut tracker = Tracker::default();
         let connection = tracker.end(sighting).unwrap();
-        judge_end(&tracker, &connection, RULES)
+        judge_end(&tracker, &connection, RULES, EXIT_AGE)
     }
 
     fn is_leak(sighting: Sighting) -> bool {
@@ -159,7 +165,9 @@ mod tests {
         let verdict = |sighting| {
             let mut tracker = Tracker::default();
             let connection = tracker.end(sighting).unwrap();
-            judge_end(&tracker, &connection, rules).unwrap().verdict
+            judge_end(&tracker, &connection, rules, EXIT_AGE)
+                .unwrap()
+                .verdict
         };
         assert_eq!(verdict(sends(500)), Verdict::HalfCloseInUse);
         assert_eq!(verdict(sends(2000)), Verdict::EofUnread);

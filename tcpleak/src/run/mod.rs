@@ -11,7 +11,7 @@ mod outputs;
 mod signals;
 mod suppressions;
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use tokio::time::Instant;
@@ -121,6 +121,7 @@ async fn prepare(options: &Run) -> anyhow::Result<(Watch, Inherited)> {
         suppressions,
         outputs,
         findings: Findings::default(),
+        exit_age: options.exit_age,
         failure: None,
     };
     // What is there already is none of the command's.
@@ -136,6 +137,7 @@ struct Watch {
     suppressions: Suppressions,
     outputs: Outputs,
     findings: Findings,
+    exit_age: Duration,
     /// Why nothing is watched any more. The command runs on.
     failure: Option<anyhow::Error>,
 }
@@ -189,7 +191,9 @@ impl Watch {
 
     async fn take_ends(&mut self) {
         let ends = self.following.ends();
-        self.observer.take_ends(&mut self.findings, ends).await;
+        self.observer
+            .take_ends(&mut self.findings, ends, self.exit_age)
+            .await;
     }
 
     /// What came of the command. Takes the leaks that do not count out of the report.

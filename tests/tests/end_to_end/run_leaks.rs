@@ -60,6 +60,19 @@ fn a_leak_that_only_the_end_of_its_process_closes_fails_the_run_however_short_it
 }
 
 #[test]
+fn how_long_a_peer_must_have_been_gone_at_the_end_can_be_chosen() {
+    for (exit_age, code) in [("0s", 3), ("1h", 0)] {
+        let server = Server::start();
+        let options = ["--min-age", "1h", "--exit-age", exit_age];
+        let mut run = Run::leaky(&options, &["connect", &server.address(), "1"]);
+        run.go();
+        server.hang_up_on(1);
+        let ended = run.end();
+        assert_eq!(ended.code, code, "{ended:#?}");
+    }
+}
+
+#[test]
 fn an_end_of_file_that_was_read_and_forgotten_fails_the_run_at_once() {
     let server = Server::start();
     let mut run = Run::leaky(

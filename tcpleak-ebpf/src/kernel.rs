@@ -38,6 +38,8 @@ const S_IFSOCK: u16 = 0o140_000;
 const SS_CONNECTED: u8 = 3;
 const SOCK_DEAD: u64 = 1 << 0;
 const SOCK_DONE: u64 = 1 << 1;
+const SEND_SHUTDOWN: u8 = 2;
+const PF_EXITING: u32 = 0x4;
 const PF_IO_WORKER: u32 = 0x10;
 const PF_KTHREAD: u32 = 0x0020_0000;
 
@@ -151,6 +153,12 @@ impl Sock {
     #[inline(always)]
     pub fn is_orphaned(self) -> bool {
         self.tcp.read::<u64>(offset!(sk_flags)) & SOCK_DEAD != 0
+    }
+
+    /// Whether this side has begun to end it: close() says so before it changes the state.
+    #[inline(always)]
+    pub fn is_ended_here(self) -> bool {
+        self.tcp.read::<u8>(offset!(sk_shutdown)) & SEND_SHUTDOWN != 0
     }
 
     /// Whether everything the peer sent, its FIN included, has been read.
@@ -305,6 +313,35 @@ pub fn describe_task(task: Address, description: &mut Task) {
 #[inline(always)]
 pub fn process_of(task: Address) -> u32 {
     task.read(offset!(task_tgid))
+}
+
+/// When a process started (its `struct task_struct`), which with its id names it for good.
+#[inline(always)]
+pub fn start_of(task: Address) -> u64 {
+    task.read(offset!(task_start_boottime))
+}
+
+/// When the running process started.
+#[inline(always)]
+pub fn current_start() -> u64 {
+    let current = current();
+    start_of(
+        current
+            .follow(offset!(task_group_leader))
+            .unwrap_or(current),
+    )
+}
+
+/// Whether the running process is ending: what it does now, the kernel does for it.
+#[inline(always)]
+pub fn current_is_ending() -> bool {
+    current().read::<u32>(offset!(task_flags)) & PF_EXITING != 0
+}
+
+/// Process id and thread id of a `struct task_struct`.
+#[inline(always)]
+pub fn ids_of(task: Address) -> (u32, u32) {
+    (task.read(offset!(task_tgid)), task.read(offset!(task_pid)))
 }
 
 /// The running process. False for a kernel thread, whose sockets belong to nobody.

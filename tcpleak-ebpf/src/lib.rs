@@ -156,9 +156,11 @@ pub struct Connection {
     /// One when the program bound it to a port before it connected: that port is taken for every remote
     /// end, and not for one.
     pub bound: u8,
-    /// The error (errno) with which the connection ended, as it was then: the program may fetch it,
+    /// One when the opener is a process that is followed.
+    pub followed: u8,
+    /// The error (errno, all of which fit) with which the connection ended, as it was then: the program may fetch it,
     /// which clears it.
-    pub end_error: u16,
+    pub end_error: u8,
 }
 
 /// Closes are counted in spans of so many nanoseconds, as a power of two: 8.6 seconds.
@@ -481,8 +483,12 @@ pub enum Counter {
     UsesUnsampled = 5,
     /// Closes that were not counted because the map was full.
     ClosesDropped = 6,
+    /// Processes not followed because the map was full.
+    ProcessesDropped = 7,
+    /// Connections closed by the end of their process that were lost because the ring was full.
+    EndsDropped = 8,
     /// Number of counters before the per-state ones.
-    States = 7,
+    States = 9,
 }
 
 /// Slots of the map `COUNTERS`: the named counters, then sockets found by `iter/tcp` by TCP state.
@@ -534,6 +540,7 @@ pub struct Offsets {
     pub sk_type: u32,
     pub sk_flags: u32,
     pub sk_err: u32,
+    pub sk_shutdown: u32,
     pub sk_socket: u32,
     pub sk_ack_backlog: u32,
     pub sk_max_ack_backlog: u32,
@@ -552,6 +559,11 @@ pub struct Offsets {
     pub icsk_retransmits: u32,
     /// Zero when the kernel has no MPTCP: a subflow pointer is never at the start of a sock.
     pub mptcp_first: u32,
+    /// In the record of the tracepoint sched_process_fork. Zero when the kernel does not tell: a record
+    /// begins with what all have in common.
+    pub fork_child_pid: u32,
+    /// In the record of the tracepoint sched_process_free. Zero as above.
+    pub free_pid: u32,
 }
 
 impl Offsets {
@@ -580,7 +592,7 @@ const _: () = {
     assert!(LINKS * size_of::<Link>() < STACK_BYTES);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);
-    assert!(size_of::<Offsets>() == 55 * 4);
+    assert!(size_of::<Offsets>() == 58 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]

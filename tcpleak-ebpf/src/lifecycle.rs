@@ -8,8 +8,8 @@ use aya_log_ebpf::{debug, warn};
 use tcpleak_ebpf::{Connection, Counter, Task, Use, birth, cost_slot, tcp_state};
 
 use crate::{
-    closes,
-    kernel::{Address, Sock, describe_current_process},
+    closes, followed,
+    kernel::{Address, Sock, current_is_ending, describe_current_process},
     limits::Subject,
     maps::{CONNECTIONS, RECORD_SCRATCH, TASK_SCRATCH, count},
     path::{Capture, Stacks, capture, permit},
@@ -72,6 +72,8 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
         Event::PeerGone => peer_gone(context, sock),
         // Nobody is left to leak an orphan.
         Event::Ended if sock.is_orphaned() => {}
+        // close() with data unread, or told not to linger: it ends without a FIN.
+        Event::Ended if sock.is_ended_here() && !is_closed(sock) => closed(sock),
         Event::Ended => {
             peer_gone(context, sock);
             ended(sock);
@@ -80,9 +82,20 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
     }
 }
 
-/// The kernel frees a socket.
+/// The kernel frees a socket. One that was dead before its process ended is closed by nothing else.
 #[inline(always)]
 pub fn destroyed(sock: u64) {
+    if current_is_ending()
+        && let Some(record) = CONNECTIONS.get_ptr_mut(sock)
+        && let Some(checked) = Sock::checked(Address(sock))
+    {
+        // SAFETY: as in `accepted`.
+        let record = unsafe { &mut *record };
+        if record.closed_at == 0 && record.peer_gone_at != 0 {
+            record.closed_at = now();
+            followed::tell_of_end(checked, record);
+        }
+    }
     // Most sockets of a host have no record: not finding one is no error.
     let _ = CONNECTIONS.remove(sock);
 }
@@ -222,7 +235,11 @@ fn acts<S: Stacks>(context: &impl EbpfContext, sock: Sock, opens: bool) {
     let is_process = describe_current_process(task);
     let (subject, wanted) = match opens {
         true => (Subject::Origin, true),
-        false => (Subject::Close, closes::wants_path(sock)),
+        // At its end a process is wherever it was.
+        false => (
+            Subject::Close,
+            !current_is_ending() && closes::wants_path(sock),
+        ),
     };
     let mut path = 0;
     if is_process && wanted && permit(subject, task.tgid) {
@@ -250,6 +267,7 @@ fn connecting(context: &impl EbpfContext, sock: Sock, opener: Option<&Task>, ori
     if let Some(opener) = opener {
         record.opener = *opener;
         record.origin = origin;
+        record.followed = followed::follows_current().into();
         describe_opening(context, record);
     }
     keep(context, sock, record);
@@ -293,7 +311,7 @@ fn peer_gone(context: &impl EbpfContext, sock: Sock) {
 fn ended(sock: Sock) {
     if let Some(record) = CONNECTIONS.get_ptr_mut(sock.key()) {
         // SAFETY: as in `accepted`.
-        unsafe { (*record).end_error = sock.error().unsigned_abs() as u16 };
+        unsafe { (*record).end_error = sock.error().unsigned_abs() as u8 };
     }
 }
 
@@ -305,6 +323,18 @@ fn closed(sock: Sock) {
     let record = unsafe { &mut *record };
     record.closed_at = now();
     describe_current_process(&mut record.closer);
+    if current_is_ending() {
+        followed::tell_of_end(sock, record);
+    }
+}
+
+/// Whether this side has sent its FIN, or there is nobody to tell of it.
+fn is_closed(sock: Sock) -> bool {
+    match CONNECTIONS.get_ptr_mut(sock.key()) {
+        // SAFETY: as in `accepted`.
+        Some(record) => unsafe { (*record).closed_at != 0 },
+        None => true,
+    }
 }
 
 /// Begins a record where the program has room for it: its stack has not.
@@ -334,6 +364,7 @@ fn own<S: Stacks>(
         return;
     }
     record.birth = birth;
+    record.followed = followed::follows_current().into();
     if permit(Subject::Origin, record.opener.tgid) {
         let accounted = match slot {
             Capture::State | Capture::Accept => cost_slot::LIFECYCLE,

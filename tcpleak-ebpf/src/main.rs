@@ -13,6 +13,7 @@ mod cause;
 mod chain;
 mod closes;
 mod cost;
+mod followed;
 mod kernel;
 mod lifecycle;
 mod limits;
@@ -213,7 +214,7 @@ fn accept_returned<S: Stacks>(context: &TracePointContext) -> i32 {
 }
 
 /// A field of a classic tracepoint's record.
-fn field<T: Copy + Default>(context: &TracePointContext, offset: u32) -> T {
+pub(crate) fn field<T: Copy + Default>(context: &TracePointContext, offset: u32) -> T {
     Address(context.as_ptr() as u64).read(offset)
 }
 

@@ -16,7 +16,7 @@ use tcpleak_ebpf::{
 
 use crate::{
     cause::{self, Cause},
-    chain, cost,
+    chain, cost, followed,
     kernel::{Address, current_has_user_stack, current_image, current_registers},
     lifecycle::now,
     limits::{self, Subject},
@@ -132,6 +132,9 @@ fn is_of_other_code(path: &mut CapturedPath, saved: Address, slot: Capture, sock
 /// Whether a capture may be made now, by this process; one that may not is counted.
 #[inline(always)]
 pub fn permit(subject: Subject, tgid: u32) -> bool {
+    if !followed::minds_current() {
+        return false;
+    }
     let permitted = limits::permit(subject, tgid, now());
     match subject {
         _ if permitted => {}

@@ -10,6 +10,7 @@ use tcpleak_ebpf::{PathHeader, cost_slot::LIFECYCLE, path_kind};
 
 use crate::{
     cost::account,
+    followed,
     kernel::{current_image, describe_current_process},
     lifecycle::now,
     maps::PATHS,
@@ -42,7 +43,7 @@ fn sched_process_exec_classic(_context: TracePointContext) -> i32 {
 /// Tells user space of the running process.
 #[inline(always)]
 fn tell() {
-    if !permit() {
+    if !followed::minds_current() || !permit() {
         return;
     }
     let Some(mut entry) = PATHS.reserve::<PathHeader>(0) else {

@@ -18,7 +18,8 @@ use crate::{
     probe::{Options, Probe},
     process::is_running,
     report::Report,
-    select::Select,
+    run,
+    select::{MIN_AGE, Select},
 };
 
 /// Exit status when leaks were found.
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             None => watch(cli.watch).await,
             Some(Command::Snapshot(options)) => snapshot(options).await,
             Some(Command::TimeWait(options)) => time_wait(options).await,
+            Some(Command::Run(options)) => run::run(options).await,
             Some(Command::Doctor(options)) => doctor::run(options).await,
             Some(Command::LeakForDoctor) => doctor::leak(),
             Some(Command::ReadCode) => {
@@ -87,6 +89,8 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
     let reporter = open(&options.output)?;
     let probe = Probe::load(Options {
         trace: true,
+        follow: false,
+        only_followed: false,
         accept_stacks: options.accept_stacks,
         captures: options.captures,
         verbose: options.output.verbose,
@@ -119,7 +123,7 @@ async fn time_wait(options: TimeWait) -> anyhow::Result<ExitCode> {
         verbose: options.output.verbose,
         ..Options::default()
     })?;
-    let select = Select::every_leak();
+    let select = Select::everything(MIN_AGE);
     let rules = Rules {
         min_age: select.min_age,
         open: select.open,

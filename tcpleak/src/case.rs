@@ -49,7 +49,8 @@ pub fn candidates<'a>(tracker: &'a Tracker, select: &Select, rules: Rules) -> Ve
 }
 
 impl<'a> Case<'a> {
-    fn new(tracker: &'a Tracker, connection: &'a Connection, judgement: Judgement) -> Self {
+    /// A connection with what it means.
+    pub fn new(tracker: &'a Tracker, connection: &'a Connection, judgement: Judgement) -> Self {
         let listener = match judgement.verdict {
             Verdict::NotAccepted => tracker.listeners_of(&connection.socket).next(),
             _ => None,

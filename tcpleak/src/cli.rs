@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -29,6 +29,7 @@ impl Cli {
             None => self.watch.output.verbose,
             Some(Command::Snapshot(snapshot)) => snapshot.output.verbose,
             Some(Command::TimeWait(options)) => options.output.verbose,
+            Some(Command::Run(run)) => run.verbose,
             Some(Command::Doctor(doctor)) => doctor.verbose,
             Some(Command::LeakForDoctor | Command::ReadCode) => false,
         }
@@ -50,6 +51,7 @@ Examples:
   sudo tcpleak snapshot --all             what the kernel shows now, leaks or not
   sudo tcpleak snapshot --format json     one document for a script
   sudo tcpleak time-wait                  who uses up ports, and when they run out
+  sudo tcpleak run -- pytest              run tests, and fail when they leak connections
   sudo tcpleak doctor                     what works on this kernel, proven by a leak of its own
 
 Exit status:
@@ -57,6 +59,7 @@ Exit status:
   1  tcpleak could not do its work; the message names the cause
   2  the command line is wrong
   3  leaks were found
+`tcpleak run` ends with the status of its command when that failed.
 
 The words (verdicts, evidence, ages) are explained in docs/verdicts.md.";
 
@@ -68,6 +71,9 @@ pub enum Command {
     /// Show who uses up ports: sockets in TIME_WAIT by who closed the connections first, how many ports
     /// are left for each destination and when they run out, and what would help.
     TimeWait(TimeWait),
+    /// Run a command, such as the tests of a project, and fail when it leaks connections, or whatever it
+    /// started.
+    Run(Run),
     /// Show what works on this kernel and with these rights, and prove it on a leak of its own.
     Doctor(Doctor),
     /// The leak that the doctor finds: one connection whose peer is gone, held until standard input
@@ -136,6 +142,73 @@ pub struct Snapshot {
     #[command(flatten)]
     pub output: Output,
 }
+
+/// Options of running a command.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = RUN_HELP)]
+pub struct Run {
+    /// How long the peer must be gone before a connection counts as leaked while its process runs
+    /// (500ms, 10s, 2m).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub min_age: Duration,
+    /// How long the peer must have been gone when a process ends, before a connection that nothing else
+    /// has closed counts as leaked; with 0s it counts however short that was.
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    pub exit_age: Duration,
+    /// Time between two surveys (500ms, 1s, 2m).
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = interval)]
+    pub interval: Duration,
+    /// Exit status when there are leaks and the command succeeded.
+    #[arg(long, value_name = "STATUS", default_value_t = 3)]
+    pub leak_exit_code: u8,
+    /// Leaks that are known and do not count; `.tcpleak.toml` in the working directory when absent
+    /// (docs/run.md).
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Option<PathBuf>,
+    /// Write the report to this file as one JSON document (docs/json.md).
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the leaks to this file as JUnit XML, each as a test that failed.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Show the leaks as annotations of GitHub, on standard error.
+    #[arg(long)]
+    pub github: bool,
+    /// Show the command lines of processes, which may hold passwords.
+    #[arg(long)]
+    pub command_lines: bool,
+    /// Show every frame of the code paths, those of libraries and runtimes too (text only).
+    #[arg(long)]
+    pub full_stacks: bool,
+    /// Show the log of the kernel programs on standard error.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// The command and its arguments.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<OsString>,
+}
+
+const RUN_HELP: &str = "\
+Examples:
+  sudo tcpleak run -- pytest
+  sudo tcpleak run --junit leaks.xml -- go test ./...
+  sudo tcpleak run -- sudo -u \"$USER\" npm test   as yourself, not as root
+
+A connection leaks when its peer is gone for --min-age and nobody closes it, or when nothing but the end \
+of its process closes it. What the command writes is left alone; leaks are reported on standard error.
+
+Exit status:
+  the command's own, when it is not 0 (128 and the number of the signal that ended it)
+  --leak-exit-code  the command succeeded and connections were leaked
+  1                 the command could not be watched, and was not started, or not watched to its end
+  126, 127          the command cannot be run, or there is none
+
+docs/run.md has the rest.";
 
 /// Options of the doctor.
 #[derive(Clone, Debug, Args)]

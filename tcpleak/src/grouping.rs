@@ -124,6 +124,7 @@ impl Grouping {
             ports: Vec::new(),
             advice: Vec::new(),
             notes,
+            run: None,
         }
     }
 
@@ -405,6 +406,16 @@ fn notes(tracker: &Tracker) -> Vec<String> {
     });
     note(losses.stale_records, &|number| {
         format!("{number} times a record belonged to an earlier socket and was not used.")
+    });
+    note(losses.processes_dropped, &|number| {
+        format!(
+            "{number} processes were not followed because the kernel map (65,536 entries) was full: their leaks are unknown."
+        )
+    });
+    note(losses.ends_dropped, &|number| {
+        format!(
+            "{number} connections that ended with their process were lost because they came faster than they could be read: whether they were leaks is unknown."
+        )
     });
     note(counts.namespaces_missed, &|number| {
         format!(

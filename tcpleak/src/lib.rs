@@ -27,6 +27,7 @@ pub mod ports;
 pub mod probe;
 pub mod process;
 pub mod report;
+pub mod run;
 pub mod select;
 pub mod survey;
 pub mod title;

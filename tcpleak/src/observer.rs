@@ -3,7 +3,7 @@
 mod ports;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     num::NonZeroUsize,
     time::Duration,
@@ -27,8 +27,9 @@ use crate::{
         is_alive,
     },
     report::{Report, Verdict},
+    run::{Findings, judge_end},
     select::Select,
-    survey::{ProcessId, Record, Survey, Task},
+    survey::{Birth, ProcessId, Record, Sighting, Task},
     tracker::Tracker,
 };
 
@@ -104,21 +105,9 @@ impl Observer {
 
     /// Takes a survey and reports on it.
     pub async fn look(&mut self) -> Result<Report, ProbeError> {
-        if std::mem::take(&mut self.to_look_around) {
-            self.code_paths.look_around().await;
-            self.learn();
-        }
         let taken_at = Timestamp::now();
         let cost_before = self.probe.thread_time();
-        let mut survey = self.probe.survey()?;
-        self.learn();
-        self.unify_paths(&mut survey);
-        self.tracker.observe(survey);
-        self.govern();
-        self.probe.flush_log();
-        if self.rules.watching {
-            self.probe.set_suspects(self.tracker.suspects());
-        }
+        self.survey().await?;
         let mut cases = candidates(&self.tracker, &self.select, self.rules);
         let suspects = suspects(&cases);
         let uncounted = suspects.len().saturating_sub(COUNTED);
@@ -145,8 +134,7 @@ impl Observer {
         let mut report = self.grouping.report(&self.tracker, cases, context);
         self.look_at_ports().await;
         self.ports.add_to(&mut report);
-        let cost = self.probe.thread_time().saturating_sub(cost_before);
-        self.survey_costs = [self.survey_costs[1], cost];
+        self.count_cost(cost_before);
         Ok(report)
     }
 
@@ -166,6 +154,96 @@ impl Observer {
             }
             Err(error) => self.ports.failed(now, &error.to_string()),
         }
+    }
+
+    /// Takes a survey.
+    async fn survey(&mut self) -> Result<(), ProbeError> {
+        if std::mem::take(&mut self.to_look_around) {
+            self.code_paths.look_around().await;
+            self.learn();
+        }
+        let mut survey = self.probe.survey()?;
+        self.learn();
+        self.unify_paths(&mut survey.sightings);
+        self.tracker.observe(survey);
+        self.govern();
+        self.probe.flush_log();
+        if self.rules.watching {
+            self.probe.set_suspects(self.tracker.suspects());
+        }
+        Ok(())
+    }
+
+    fn count_cost(&mut self, before: Duration) {
+        let cost = self.probe.thread_time().saturating_sub(before);
+        self.survey_costs = [self.survey_costs[1], cost];
+    }
+
+    /// Takes a survey, and keeps what is found of the processes that are followed.
+    pub async fn look_for(
+        &mut self,
+        findings: &mut Findings,
+        followed: &BTreeMap<u32, u64>,
+    ) -> Result<(), ProbeError> {
+        let cost_before = self.probe.thread_time();
+        self.survey().await?;
+        let cases: Vec<_> = candidates(&self.tracker, &self.select, self.rules)
+            .into_iter()
+            .filter(|case| case.is_shown(&self.select) && !case.judgement.verdict.is_notable())
+            .filter(|case| is_of(case, followed))
+            .collect();
+        self.probe
+            .trace_accept_calls(cases.iter().any(wants_accept_calls));
+        for (pid, start_ns) in followed {
+            // Once it has ended nothing but its name is known.
+            self.processes.describe(*pid, *start_ns, "");
+        }
+        let processes = describe(&mut self.processes, &cases);
+        let paths = resolve(&self.code_paths, &cases).await;
+        findings.keep(&cases, processes, paths);
+        self.count_cost(cost_before);
+        Ok(())
+    }
+
+    /// Keeps what connections were that nothing but the end of their process closed.
+    /// What `exit_age` is, [`judge_end`] says.
+    pub async fn take_ends(
+        &mut self,
+        findings: &mut Findings,
+        mut ends: Vec<Sighting>,
+        exit_age: Duration,
+    ) {
+        self.learn();
+        self.unify_paths(&mut ends);
+        for sighting in ends {
+            let Some(connection) = self.tracker.end(sighting) else {
+                continue;
+            };
+            let judged = judge_end(&self.tracker, &connection, self.rules, exit_age);
+            if let Some(judgement) = judged.filter(|judgement| judgement.leak) {
+                let case = Case::new(&self.tracker, &connection, judgement);
+                let processes = describe(&mut self.processes, std::slice::from_ref(&case));
+                findings.keep(&[case], processes, HashMap::new());
+            }
+        }
+        // Their files are still open here, whatever became of the processes.
+        let paths = self.code_paths.resolve(findings.unresolved()).await;
+        findings.learn(paths);
+    }
+
+    /// The report on what was found.
+    pub fn report(&self, findings: &Findings) -> Report {
+        let context = Context {
+            taken_at: Timestamp::now(),
+            kernel: &self.kernel,
+            processes: findings.processes(),
+            paths: findings.paths(),
+            alive: &|process| is_alive(process.pid, process.start_ns),
+            descriptors: Vec::new(),
+            file_handles: None,
+            notes: self.notes().collect(),
+        };
+        Grouping::default().report(&self.tracker, findings.cases().collect(), context)
     }
 
     /// How long to wait between two looks: as asked, but longer on a host where a look is costly.
@@ -207,9 +285,8 @@ impl Observer {
     }
 
     /// Gives every path the fingerprint under which it was first seen.
-    fn unify_paths(&mut self, survey: &mut Survey) {
-        for record in survey
-            .sightings
+    fn unify_paths(&mut self, sightings: &mut [Sighting]) {
+        for record in sightings
             .iter_mut()
             .filter_map(|sighting| sighting.record.as_mut())
         {
@@ -259,6 +336,20 @@ impl Observer {
     }
 }
 
+/// Whether a case is one of the processes that are followed: one of them opened the connection, or, where
+/// that was not seen, holds it now or could accept it. What is older than they are is none of theirs.
+fn is_of(case: &Case<'_>, followed: &BTreeMap<u32, u64>) -> bool {
+    let held = || {
+        let mut holders = case.holders.keys();
+        holders.any(|(process, _)| followed.contains_key(&process.pid))
+    };
+    match &case.connection.record {
+        Some(record) if record.birth == Birth::BeforeTracer => false,
+        Some(record) => record.followed || (record.opener.is_none() && held()),
+        None => false,
+    }
+}
+
 /// CPU time of the readers, one after the other.
 #[derive(Debug, Default)]
 struct ReaderTime {
@@ -302,9 +393,7 @@ fn note_of_uncounted(uncounted: usize) -> Option<String> {
 
 /// A leak of accepted connections whose accept() nothing has seen.
 fn wants_accept_calls(case: &Case<'_>) -> bool {
-    let unseen = |record: &Record| {
-        record.birth.is_passive() && record.birth != crate::survey::Birth::Accepted
-    };
+    let unseen = |record: &Record| record.birth.is_passive() && record.birth != Birth::Accepted;
     let leaks = case.judgement.leak && case.judgement.verdict != Verdict::NotAccepted;
     leaks && case.connection.family.passive && case.connection.record.as_ref().is_none_or(unseen)
 }

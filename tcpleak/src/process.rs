@@ -194,6 +194,22 @@ pub fn is_running(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
+/// The name of a process that runs; none for a zombie, and for one that has ended.
+pub fn running(pid: u32) -> Option<String> {
+    let directory = format!("/proc/{pid}");
+    let directory = Path::new(&directory);
+    // A zombie has lost its executable.
+    fs::read_link(directory.join("exe")).ok()?;
+    Stat::read(directory).ok().map(|stat| stat.comm)
+}
+
+/// Whether process ids here are those that the kernel itself uses.
+pub fn sees_all_pids() -> bool {
+    /// The inode number of the first namespace, the same on every host.
+    const FIRST: u64 = 0xefff_fffc;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST)
+}
+
 /// The numbered directories of `/proc`.
 pub fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {

@@ -7,6 +7,7 @@
 mod code;
 mod descriptors;
 mod ports;
+mod run;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 pub use code::{CodePath, Direction, Frame, Incomplete, LastUse, PathKind, Title, TitlePath};
 pub use descriptors::{Descriptors, FileHandles};
 pub use ports::{Advice, AdviceKind, PIDS_LISTED, PortHeadroom, ROWS_LISTED, TimeWait};
+pub use run::{Run, StillRunning, Suppressed, UnusedSuppression};
 
 /// Version of the JSON document. It changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -54,6 +56,8 @@ pub struct Report {
     pub advice: Vec<Advice>,
     /// What this report does not know, each a sentence.
     pub notes: Vec<String>,
+    /// What came of the command; null where none was run.
+    pub run: Option<Run>,
 }
 
 impl Report {
@@ -87,7 +91,7 @@ pub struct Totals {
 }
 
 /// Connections of one program that are in the same condition for the same reason.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Group {
     /// What the evidence says.
     pub verdict: Verdict,
@@ -277,6 +281,8 @@ pub enum Qualifier {
     HeldWithoutDescriptor,
     /// The processes have ended, and the connections with them; this is how they were last seen.
     ProcessEnded,
+    /// Some of the connections were closed by nothing but the end of their process.
+    ClosedByExit,
     /// Snapshot only: data was sent after the peer closed its half; it may be in use.
     RecentlySent,
     /// Snapshot only: an idle pool looks the same; watching tells them apart.
@@ -295,6 +301,7 @@ impl Qualifier {
             Self::OwnerFromSurvey => "owner-from-survey",
             Self::HeldWithoutDescriptor => "held-without-descriptor",
             Self::ProcessEnded => "process-ended",
+            Self::ClosedByExit => "closed-by-exit",
             Self::RecentlySent => "recently-sent",
             Self::LeakOrIdlePool => "leak-or-idle-pool",
         }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 use clap::Args;
 
 /// How long the peer must be gone, unless the user says otherwise.
-const MIN_AGE: Duration = Duration::from_secs(10);
+pub const MIN_AGE: Duration = Duration::from_secs(10);
 
 /// Which connections to report.
 #[derive(Clone, Debug, Args)]
@@ -35,14 +35,14 @@ pub struct Select {
 }
 
 impl Select {
-    /// Every leak of the host.
-    pub fn every_leak() -> Self {
+    /// Every connection that leaks, once it does so for that long.
+    pub fn everything(min_age: Duration) -> Self {
         Self {
             pid: Vec::new(),
             comm: Vec::new(),
             port: Vec::new(),
             remote: Vec::new(),
-            min_age: MIN_AGE,
+            min_age,
             open: None,
             all: false,
         }

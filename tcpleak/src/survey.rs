@@ -50,6 +50,11 @@ pub struct Losses {
     pub recursion_misses: u64,
     /// Records that belonged to an earlier socket at the same address.
     pub stale_records: u64,
+    /// Processes that were to be followed and are not, because the map was full.
+    pub processes_dropped: u64,
+    /// Connections closed by the end of their process of which nothing is known, because the ring was
+    /// full.
+    pub ends_dropped: u64,
 }
 
 /// A socket, what tracing knows about it, and one of its holders.
@@ -221,6 +226,8 @@ pub struct Record {
     pub opener: Option<Task>,
     /// Who sent the local FIN.
     pub closer: Option<Task>,
+    /// Whether the opener is a process that is followed.
+    pub followed: bool,
     /// The last read; `None` when none was seen.
     pub last_read: Option<Use>,
     /// The last write; `None` when none was seen.

@@ -38,6 +38,17 @@ struct Key {
     remote: SocketAddr,
 }
 
+impl Key {
+    fn of(socket: &Socket, record: Option<&Record>) -> Self {
+        Self {
+            address: socket.address,
+            opened_at: record.and_then(|record| record.opened_at),
+            local: socket.local,
+            remote: socket.remote,
+        }
+    }
+}
+
 /// A connection as known after the latest survey.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -111,6 +122,33 @@ impl Tracker {
         self.families.close_survey(self.now);
     }
 
+    /// Takes in a connection that nothing but the end of its process closed, as it was right before.
+    /// Gives what is known of it; `None` when the record does not say when that was.
+    pub fn end(&mut self, sighting: Sighting) -> Option<Connection> {
+        let record = sighting.record?;
+        self.now = record.closed_at?;
+        let key = Key::of(&sighting.socket, Some(&record));
+        let last_write = record.last_write;
+        // Its file and its descriptors are gone, and were those of the process.
+        let socket = Socket {
+            has_owner: true,
+            has_file: false,
+            ..sighting.socket
+        };
+        let seen = Seen {
+            socket,
+            record: Some(record),
+            holders: BTreeMap::new(),
+        };
+        self.follow(key, seen);
+        let mut connection = self.connections.remove(&key)?;
+        // No survey may have come in between.
+        if let Some(written) = last_write.filter(|last| last.at > connection.gone.latest) {
+            connection.sent_at = connection.sent_at.max(Some(written.at));
+        }
+        Some(connection)
+    }
+
     /// Every connection of the latest survey.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.connections.values()
@@ -147,7 +185,7 @@ impl Tracker {
             .collect()
     }
 
-    /// Time of the latest survey.
+    /// Time of the latest survey, or of the latest end after it.
     pub fn now(&self) -> Duration {
         self.now
     }
@@ -335,12 +373,7 @@ fn merge(seen: &mut HashMap<Key, Seen>, sighting: Sighting) {
     if holder.is_none() && socket.has_owner && !socket.has_file {
         return;
     }
-    let key = Key {
-        address: socket.address,
-        opened_at: record.as_ref().and_then(|record| record.opened_at),
-        local: socket.local,
-        remote: socket.remote,
-    };
+    let key = Key::of(&socket, record.as_ref());
     let entry = seen.entry(key).or_insert(Seen {
         socket,
         record,

@@ -561,6 +561,7 @@ impl Known {
             eof_read_at: moment(&self.eof_read_at),
             closed_at: moment(&self.closed_at),
             end_error: self.end_error,
+            followed: false,
             origin: self.origin,
             opener: self.opener.as_deref().map(task),
             closer: self.closer.as_deref().map(task),

@@ -23,8 +23,12 @@ pub enum Language {
     Cpp,
     /// Rust by the rustc of the cargo that runs.
     Rust,
+    /// The same, as its tests.
+    RustTests,
     /// Pure Go.
     Go,
+    /// The same, as its tests.
+    GoTests,
     /// Java, for version 11 and later.
     Java,
 }
@@ -83,10 +87,15 @@ pub const BUILDS: &[Build] = &[
         &["-buildmode=pie", "-ldflags=-s -w"],
     ),
     of(Language::Go, "forgets", &["-ldflags=-s -w"]),
+    of(Language::RustTests, "forgets_test", WITH_LINES),
+    of(Language::GoTests, "forgets_test", &[]),
     of(Language::Java, "Crawler", WITH_HTTP_CLIENT),
     of(Language::Java, "Forgets", &[]),
     of(Language::Go, "requests", &[]),
 ];
+
+/// For tests in Rust, as cargo builds them.
+pub const WITH_LINES: &[&str] = &["-Cdebuginfo=line-tables-only"];
 
 /// For a program that uses commons-httpclient, as in Debian's libcommons-httpclient-java.
 pub const WITH_HTTP_CLIENT: &[&str] = &["-cp", "/usr/share/java/commons-httpclient.jar"];
@@ -139,8 +148,8 @@ impl Build {
         let (directory, suffix) = match self.language {
             Language::C | Language::CWithMusl => ("c", "c"),
             Language::Cpp => ("cpp", "cpp"),
-            Language::Rust => ("rust", "rs"),
-            Language::Go => ("go", "go"),
+            Language::Rust | Language::RustTests => ("rust", "rs"),
+            Language::Go | Language::GoTests => ("go", "go"),
             Language::Java => ("java", "java"),
         };
         format!("{directory}/{}.{suffix}", self.name)
@@ -191,17 +200,17 @@ impl Build {
             (Language::Cpp, Machine::Aarch64) => {
                 installed("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")?
             }
-            (Language::Rust, _) => rustc(),
-            (Language::Go, _) => installed("go", "golang-go")?,
+            (Language::Rust | Language::RustTests, _) => rustc(),
+            (Language::Go | Language::GoTests, _) => installed("go", "golang-go")?,
             (Language::Java, _) => installed("javac", "openjdk-17-jdk-headless")?,
         });
         if machine == Machine::Aarch64 {
             match self.language {
-                Language::Rust => compiler
+                Language::Rust | Language::RustTests => compiler
                     .args(["--target", "aarch64-unknown-linux-gnu"])
                     .arg(format!("-Clinker={CROSS_GCC}")),
                 Language::Java => &mut compiler,
-                Language::Go => compiler.env("GOARCH", "arm64"),
+                Language::Go | Language::GoTests => compiler.env("GOARCH", "arm64"),
                 _ if self.name == NOT_SIGNED => &mut compiler,
                 Language::C | Language::CWithMusl | Language::Cpp => compiler.arg(SIGNED),
             };
@@ -214,8 +223,12 @@ impl Build {
                 "-Copt-level=3",
                 "-Cforce-frame-pointers=no",
             ]),
-            Language::Go => compiler
-                .arg("build")
+            Language::RustTests => compiler.args(["--edition=2024", "--test"]),
+            Language::Go | Language::GoTests => compiler
+                .args(match self.language {
+                    Language::GoTests => &["test", "-c"][..],
+                    _ => &["build"],
+                })
                 .env("CGO_ENABLED", "0")
                 .env("GO111MODULE", "off")
                 .env("GOFLAGS", "")

@@ -27,6 +27,8 @@ pub async fn run(options: Doctor) -> anyhow::Result<ExitCode> {
     let mut page = host::page();
     let loaded = Probe::load(probe::Options {
         trace: true,
+        follow: true,
+        only_followed: false,
         accept_stacks: false,
         captures: CAPTURES,
         verbose: options.verbose,

@@ -1,11 +1,14 @@
 //! The outputs: each renders a [`Report`] and knows nothing else.
 //!
-//! [`text`] is for people, [`json`] and [`ndjson`] are for programs. A [`Reporter`] sends the right
+//! [`text`] is for people, [`json`] and [`ndjson`] are for programs, [`junit`] and [`github`] for what
+//! shows the results of tests. A [`Reporter`] sends the right
 //! one to its [`destination`].
 
 mod changes;
 pub mod destination;
+pub mod github;
 pub mod json;
+pub mod junit;
 pub mod ndjson;
 mod reporter;
 pub mod text;

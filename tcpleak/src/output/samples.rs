@@ -39,6 +39,7 @@ pub fn report(groups: Vec<Group>) -> Report {
         ports: Vec::new(),
         advice: Vec::new(),
         notes: Vec::new(),
+        run: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod group;
 mod headline;
 mod page;
 mod ports;
+mod run;
 #[cfg(test)]
 mod tests;
 

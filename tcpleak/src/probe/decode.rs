@@ -129,6 +129,7 @@ pub fn connection(record: &wire::Connection) -> Option<Record> {
         eof_read_at: moment(record.eof_read_at),
         closed_at: moment(record.closed_at),
         end_error: i32::from(record.end_error),
+        followed: record.followed != 0,
         origin: (record.origin != 0).then_some(record.origin),
         opener: task(&record.opener),
         closer: task(&record.closer),

@@ -54,6 +54,8 @@ pub fn read(ebpf: &Ebpf) -> Losses {
         uses_unsampled: counter(Counter::UsesUnsampled),
         recursion_misses: recursion_misses(ebpf),
         stale_records: counter(Counter::StaleRecords),
+        processes_dropped: counter(Counter::ProcessesDropped),
+        ends_dropped: counter(Counter::EndsDropped),
     }
 }
 

@@ -8,6 +8,7 @@ mod clock;
 mod closes;
 mod decode;
 mod error;
+mod following;
 mod force;
 mod hooks;
 mod iterate;
@@ -28,6 +29,7 @@ use rustix::time::ClockId;
 pub use self::{
     captures::Captures,
     error::ProbeError,
+    following::Following,
     hooks::{Hook, Job, Refusal},
 };
 use self::{force::Forced, losses::Slot, ports::PortDump, source::Source};
@@ -43,6 +45,10 @@ use crate::{
 pub struct Options {
     /// Attach the lifecycle hooks; without them only surveys work.
     pub trace: bool,
+    /// Follow a command that is to be started, and what descends from it.
+    pub follow: bool,
+    /// Capture nothing of processes that are not followed.
+    pub only_followed: bool,
     /// Trace the accept() system calls where nothing cheaper works.
     pub accept_stacks: bool,
     /// Most captures of one process in one second, over time.
@@ -135,6 +141,11 @@ impl Probe {
     /// Takes the way by which captures come; there is one where connections are traced.
     pub fn take_captures(&mut self) -> Option<Captures> {
         self.source.programs_mut()?.take_captures()
+    }
+
+    /// Takes the way to follow a command; there is one where that was asked for and the kernel takes it.
+    pub fn take_following(&mut self) -> Option<Following> {
+        self.source.programs_mut()?.take_following()
     }
 
     /// Tells the kernel where the code of a process lies. Without, its paths are told apart at a

@@ -95,6 +95,7 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         // The flags lie in `sock_common`, under a name that tells nothing.
         sk_flags: common("skc_flags", LONG)?,
         sk_err: sock("sk_err", WORD)?,
+        sk_shutdown: sock("sk_shutdown", BYTE)?,
         sk_socket: sock("sk_socket", LONG)?,
         sk_ack_backlog: sock("sk_ack_backlog", WORD)?,
         sk_max_ack_backlog: sock("sk_max_ack_backlog", WORD)?,
@@ -112,6 +113,9 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         icsk_lrcvtime: of("inet_connection_sock", "icsk_ack.lrcvtime", WORD)?,
         icsk_retransmits: of("inet_connection_sock", "icsk_retransmits", BYTE)?,
         mptcp_first: of("mptcp_sock", "first", LONG).unwrap_or_default(),
+        fork_child_pid: of("trace_event_raw_sched_process_fork", "child_pid", WORD)
+            .unwrap_or_default(),
+        free_pid: of("trace_event_raw_sched_process_template", "pid", WORD).unwrap_or_default(),
     })
 }
 

@@ -11,7 +11,7 @@ use tcpleak_ebpf::{CodeRange, Limits, ProcessCode};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Captures, Hook, Job, Options, ProbeError, clock,
+    Captures, Following, Hook, Job, Options, ProbeError, clock,
     error::refused,
     force::Forced,
     hooks::{self, Attacher, Choice, Stacks},
@@ -27,6 +27,9 @@ static OBJECT: &[u8] = include_bytes_aligned!(env!("TCPLEAK_EBPF_OBJECT_PATH"));
 
 /// Most processes whose healthy connections a survey shows: the size of the kernel's map.
 const SUSPECTS: usize = 4096;
+
+/// Bytes of a ring that nothing is sent through: the kernel takes whole pages.
+const UNUSED_RING: u32 = 4096;
 
 /// Captures that the buckets hold for a process or the host, as seconds of their rate.
 const BURST: f64 = 5.0;
@@ -65,6 +68,7 @@ impl Settings {
 pub struct Programs {
     pub(super) ebpf: Ebpf,
     captures: Option<Captures>,
+    following: Option<Following>,
     log: Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>,
     suspects: HashSet<u32>,
     captures_per_second: u32,
@@ -114,10 +118,16 @@ impl Programs {
     ) -> Result<(Self, Attached), ProbeError> {
         let settings = Settings::of(types, options)?;
         let copy_by_calls = u32::from(stacks == Stacks::CopiedByCalls);
-        let mut ebpf = EbpfLoader::new()
+        let only_followed = u32::from(options.only_followed);
+        let mut loader = EbpfLoader::new();
+        if !options.follow {
+            loader.map_max_entries("ENDS", UNUSED_RING);
+        }
+        let mut ebpf = loader
             .override_global("OFFSETS", &settings.offsets, true)
             .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
             .override_global("OPEN_IDLE_JIFFIES", &settings.open_idle_jiffies, true)
+            .override_global("ONLY_FOLLOWED", &only_followed, true)
             .override_global("COPY_BY_CALLS", &copy_by_calls, true)
             .override_global(aya_log::LEVEL, &settings.log_level, true)
             .load(OBJECT)
@@ -139,15 +149,25 @@ impl Programs {
             attacher.attach_accept(options.accept_stacks);
             attacher.attach_use();
         }
+        if traced && options.follow {
+            attacher.attach_follow();
+        }
         let mut hooks = attacher.into_hooks();
         if traced {
             hooks.push(registers);
         }
+        let follows = |hook: &Hook| hook.job == Job::Follow && hook.is_attached();
+        let following = hooks
+            .iter()
+            .any(follows)
+            .then(|| Following::of(&mut ebpf))
+            .transpose()?;
         let captures = traced.then(|| Captures::of(&mut ebpf)).transpose()?;
         let accepts = |hook: &Hook| hook.job == Job::Accept && hook.is_attached();
         let programs = Self {
             ebpf,
             captures,
+            following,
             log,
             suspects: HashSet::new(),
             captures_per_second: options.captures,
@@ -201,6 +221,11 @@ impl Programs {
     /// Takes the way by which captures come; there is one.
     pub fn take_captures(&mut self) -> Option<Captures> {
         self.captures.take()
+    }
+
+    /// Takes the way to follow a command, where there is one.
+    pub fn take_following(&mut self) -> Option<Following> {
+        self.following.take()
     }
 
     /// Tells the kernel where the code of a process lies. Without, its paths are told apart at a
@@ -309,9 +334,12 @@ fn reading_log(ebpf: &mut Ebpf) -> Result<AsyncFd<EbpfLogger<&'static dyn log::L
     register(logger, "waiting for log records")
 }
 
-fn register<T: AsRawFd + 'static>(ring: T, what: &str) -> Result<AsyncFd<T>, ProbeError> {
-    // SAFETY: the caller passes a logger, which owns its descriptor: it names the same open file
-    // until the logger, and with it the registration, is dropped.
+pub(super) fn register<T: AsRawFd + 'static>(
+    ring: T,
+    what: &str,
+) -> Result<AsyncFd<T>, ProbeError> {
+    // SAFETY: the caller passes a logger or a ring, which owns its descriptor: it names the same open
+    // file until it, and with it the registration, is dropped.
     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
         .map_err(|error| refused(what, &error))
 }

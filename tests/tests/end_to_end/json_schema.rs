@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Fixture, Server, Tracer, groups, repository, reset, run};
 
-fn schema() -> Validator {
+pub fn schema() -> Validator {
     let path = repository().join("docs/tcpleak.schema.json");
     let text = fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
@@ -16,7 +16,7 @@ fn schema() -> Validator {
 }
 
 #[track_caller]
-fn assert_valid(schema: &Validator, report: &Value) {
+pub fn assert_valid(schema: &Validator, report: &Value) {
     let errors: Vec<String> = schema
         .iter_errors(report)
         .map(|error| format!("{}: {error}", error.instance_path))

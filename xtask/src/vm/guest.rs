@@ -19,6 +19,7 @@ const PACKAGES: &[&str] = &[
     "apache2-bin",
     "bash",
     "binutils",
+    "bsdutils",
     "coreutils",
     "curl",
     "iproute2",
@@ -30,6 +31,7 @@ const PACKAGES: &[&str] = &[
     "nodejs",
     "openjdk-17-jdk-headless",
     "python3",
+    "python3-pytest",
     "ruby",
     "util-linux",
 ];

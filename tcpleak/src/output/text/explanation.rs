@@ -303,6 +303,12 @@ fn remark(group: &Group, qualifier: Qualifier) -> Option<&'static str> {
         Qualifier::ProcessEnded => Some(
             "The process has ended, and the connections with it: this is how they were last seen.",
         ),
+        Qualifier::ClosedByExit if group.count == 1 => {
+            Some("Nothing closed it but the end of its process.")
+        }
+        Qualifier::ClosedByExit => {
+            Some("Some of them were closed by nothing but the end of their process.")
+        }
         Qualifier::RecentlySent => Some(
             "Data was sent after the peer closed its half: the rest may still be in use. \
                  Watching with `sudo tcpleak` tells.",

@@ -67,7 +67,8 @@ impl Status {
 /// Who: `python3 (pid 4242)`.
 pub(super) fn subject(group: &Group) -> String {
     let name = name(&group.process.comm);
-    let ended = if group.qualifiers.contains(&Qualifier::ProcessEnded) {
+    let has = |qualifier| group.qualifiers.contains(&qualifier);
+    let ended = if has(Qualifier::ProcessEnded) || has(Qualifier::ClosedByExit) {
         ", ended"
     } else {
         ""

@@ -25,6 +25,7 @@ pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const GREEN: Style = AnsiColor::Green.on_default().bold();
 
 /// A piece of text in one style.
+#[derive(Clone, Copy)]
 pub(super) struct Span<'a> {
     pub style: Style,
     pub text: &'a str,

@@ -119,6 +119,34 @@ pub const START: &[Backend] = &[
     },
 ];
 
+/// Processes that are made, and that are over.
+pub const FOLLOW: &[Backend] = &[
+    Backend {
+        word: "tp_btf",
+        name: "BTF tracepoints sched_process_fork, sched_process_free",
+        programs: &[
+            ("sched_process_free", Point::Btf("sched_process_free")),
+            ("sched_process_fork", Point::Btf("sched_process_fork")),
+        ],
+        misses: NOTHING,
+    },
+    Backend {
+        word: "tracepoint",
+        name: "tracepoints sched:sched_process_fork, sched_process_free",
+        programs: &[
+            (
+                "sched_process_free_classic",
+                Point::Classic("sched", "sched_process_free"),
+            ),
+            (
+                "sched_process_fork_classic",
+                Point::Classic("sched", "sched_process_fork"),
+            ),
+        ],
+        misses: NOTHING,
+    },
+];
+
 pub const ACCEPT: &[Backend] = &[
     Backend {
         word: "fexit",
@@ -236,6 +264,7 @@ pub fn of(job: Job) -> impl Iterator<Item = &'static Backend> {
         Job::Lifecycle => (LIFECYCLE, &[]),
         Job::Destroy => (DESTROY, &[]),
         Job::Start => (START, &[]),
+        Job::Follow => (FOLLOW, &[]),
         Job::Accept => (ACCEPT, const { &[ACCEPT_CALLS, FIRST_USE] }),
         Job::Use => (USE, const { &[NO_USE] }),
         Job::Registers => (REGISTERS, &[]),

@@ -107,6 +107,11 @@ impl<'a> Attacher<'a> {
         self.first_of(Job::Start, backends::of(Job::Start));
     }
 
+    /// Processes that are made, and that are over.
+    pub fn attach_follow(&mut self) {
+        self.first_of(Job::Follow, backends::of(Job::Follow));
+    }
+
     /// accept(), by the best hook; by its system calls only when asked, because these slow every
     /// system call of the host.
     pub fn attach_accept(&mut self, by_call: bool) {

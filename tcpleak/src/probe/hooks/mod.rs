@@ -32,6 +32,8 @@ pub enum Job {
     Destroy,
     /// Programs that start.
     Start,
+    /// Processes that are made, and that are over.
+    Follow,
     /// accept()
     Accept,
     /// Reads and writes.
@@ -120,6 +122,7 @@ impl Job {
             Self::Lifecycle => "opened, peer gone",
             Self::Destroy => "end of a socket",
             Self::Start => "programs that start",
+            Self::Follow => "descent of processes",
             Self::Accept => "accept()",
             Self::Use => "read and write",
         }
@@ -136,6 +139,7 @@ impl Job {
             Self::Start => {
                 "functions of an interpreter in the first code path of a program that starts"
             }
+            Self::Follow => "tcpleak run",
             Self::Accept => FIRST_USE.misses,
             Self::Use => NO_USE.misses,
         }
@@ -146,7 +150,7 @@ impl Job {
         match self {
             Self::SurveyHolders | Self::SurveySockets => "survey",
             Self::Registers => "registers",
-            Self::Lifecycle | Self::Destroy | Self::Start => "lifecycle",
+            Self::Lifecycle | Self::Destroy | Self::Start | Self::Follow => "lifecycle",
             Self::Accept => "accept",
             Self::Use => "use",
         }

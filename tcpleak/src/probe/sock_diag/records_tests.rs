@@ -164,7 +164,7 @@ fn the_opener_started_when_proc_says_that_its_holder_did() {
 
 #[test]
 fn how_a_dead_connection_ended_is_taken_from_its_record() {
-    let end = |error: u16| {
+    let end = |error: u8| {
         let mut record = record(5);
         record.end_error = error;
         let socket = joined(&[record], Some(6)).socket;

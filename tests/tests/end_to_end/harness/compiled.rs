@@ -10,7 +10,7 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
-use tcpleak_tests::{BUILDS, Build, Language, Machine};
+use tcpleak_tests::{BUILDS, Build, Language, Machine, WITH_LINES};
 
 use super::{Fixture, installed, repository};
 
@@ -50,6 +50,18 @@ impl Compiled {
     #[track_caller]
     pub fn go(name: &str, flags: &[&str]) -> Self {
         Self::build(Language::Go, name, flags)
+    }
+
+    /// The tests of a Rust program: `tests/fixtures/rust/NAME.rs`.
+    #[track_caller]
+    pub fn rust_tests(name: &str) -> Self {
+        Self::build(Language::RustTests, name, WITH_LINES)
+    }
+
+    /// The tests of a Go program: `tests/fixtures/go/NAME.go`.
+    #[track_caller]
+    pub fn go_tests(name: &str) -> Self {
+        Self::build(Language::GoTests, name, &[])
     }
 
     /// A Java program: `tests/fixtures/java/NAME.java`.

@@ -128,7 +128,7 @@ impl Drop for Fixture {
 pub struct Facts(HashMap<String, String>);
 
 impl Facts {
-    fn from_line(line: &str) -> Self {
+    pub(super) fn from_line(line: &str) -> Self {
         let words: Vec<&str> = line.split_whitespace().collect();
         let pairs = words.chunks_exact(2);
         assert!(pairs.remainder().is_empty(), "the fixture said {line:?}");

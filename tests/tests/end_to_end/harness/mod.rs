@@ -11,6 +11,7 @@ mod network_namespace;
 mod own_root;
 mod program;
 mod reports;
+mod run;
 mod server;
 mod tcpleak;
 
@@ -35,6 +36,7 @@ pub use reports::{
     assert_complete, assert_own_functions, assert_passes_in_order, assert_passes_through,
     assert_runs_in, functions, groups, has_qualifier, is_named, leaks, passes_through, title,
 };
+pub use run::{Run, RunEnded, a_moment};
 pub use server::{Server, answer_http_request, read_http_request, reset};
 pub use tcpleak::{Ended, Tracer, command, finish, run};
 
@@ -118,7 +120,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// The lines of a stream as they come. The channel closes with the stream.
-fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+pub fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {

@@ -12,7 +12,9 @@ use std::{
 
 use serde_json::Value;
 
-use super::{command, finish, fixture::Facts, fixture_binary, lines_of, patience, wait_until};
+use super::{
+    command, finish, finish_within, fixture::Facts, fixture_binary, lines_of, patience, wait_until,
+};
 
 /// Time for a code path to be taken before its process ends; a peer that has been gone for so long counts.
 pub fn a_moment() -> Duration {
@@ -117,7 +119,8 @@ impl Run {
     pub fn end(mut self) -> RunEnded {
         self.words = None;
         let child = self.child.take().expect("it was not waited for");
-        let finished = finish(child);
+        // What runs tests takes its time to start.
+        let finished = finish_within(3 * patience(), child);
         let rest: Vec<String> = self.lines.iter().collect();
         assert_eq!(rest, [""; 0], "standard output is the command's alone");
         RunEnded {

@@ -33,10 +33,16 @@ pub fn run(arguments: &[&str]) -> Finished {
 
 /// Waits for the end of a process, and returns what it wrote to its piped outputs.
 #[track_caller]
-pub fn finish(mut child: Child) -> Finished {
+pub fn finish(child: Child) -> Finished {
+    finish_within(patience(), child)
+}
+
+/// As [`finish`], for what takes its time.
+#[track_caller]
+pub fn finish_within(patience: Duration, mut child: Child) -> Finished {
     let stdout = child.stdout.take().map(text_of);
     let stderr = child.stderr.take().map(text_of);
-    let status = wait_for_end(&mut child);
+    let status = wait_for_end(patience, &mut child);
     let read = |text: Option<JoinHandle<String>>| {
         text.map(|text| text.join().expect("the output is UTF-8"))
             .unwrap_or_default()
@@ -57,9 +63,9 @@ fn text_of(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
 }
 
 #[track_caller]
-fn wait_for_end(child: &mut Child) -> ExitStatus {
+fn wait_for_end(patience: Duration, child: &mut Child) -> ExitStatus {
     let start = Instant::now();
-    while start.elapsed() < patience() {
+    while start.elapsed() < patience {
         if let Some(status) = child.try_wait().expect("tcpleak is a child of the test") {
             return status;
         }
@@ -68,7 +74,7 @@ fn wait_for_end(child: &mut Child) -> ExitStatus {
     // The message below matters more than an error here.
     let _ = child.kill();
     let _ = child.wait();
-    panic!("tcpleak did not end within {:?}", patience());
+    panic!("tcpleak did not end within {patience:?}");
 }
 
 /// What a run left.
@@ -280,7 +286,7 @@ impl Tracer {
     /// Waits for tcpleak to end by itself.
     #[track_caller]
     pub fn end(mut self) -> Ended {
-        let status = wait_for_end(&mut self.child);
+        let status = wait_for_end(patience(), &mut self.child);
         self.watch_for(patience());
         let code = status
             .code()

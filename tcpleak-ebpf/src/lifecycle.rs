@@ -3,6 +3,8 @@
 use aya_ebpf::{
     EbpfContext,
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::map,
+    maps::PerCpuArray,
 };
 use aya_log_ebpf::{debug, warn};
 use tcpleak_ebpf::{Connection, Counter, Task, Use, birth, cost_slot, tcp_state};
@@ -14,6 +16,10 @@ use crate::{
     maps::{CONNECTIONS, RECORD_SCRATCH, TASK_SCRATCH, count},
     path::{Capture, Stacks, capture, permit},
 };
+
+/// Whether the running program is about a connection that is opened, not closed.
+#[map]
+static OPENS: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
 /// What a change of state means for a connection.
 enum Event {
@@ -63,8 +69,9 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
         return;
     };
     match event {
-        Event::Connecting => acts::<S>(context, sock, true),
-        Event::ClosedFirst => acts::<S>(context, sock, false),
+        Event::Connecting | Event::ClosedFirst => {
+            acts::<S>(context, sock, matches!(event, Event::Connecting));
+        }
         Event::Connected => connected(sock),
         // What is left of an attempt tells nothing, and the next one begins anew.
         Event::Failed => destroyed(sock.key()),
@@ -233,13 +240,19 @@ fn acts<S: Stacks>(context: &impl EbpfContext, sock: Sock, opens: bool) {
     // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
     let task: &mut Task = unsafe { &mut *task };
     let is_process = describe_current_process(task);
-    let (subject, wanted) = match opens {
-        true => (Subject::Origin, true),
-        // At its end a process is wherever it was.
-        false => (
-            Subject::Close,
-            !current_is_ending() && closes::wants_path(sock),
-        ),
+    // Kept where neither the compiler nor the kernel's check follows it: what comes next is the same for
+    // both, and is there once.
+    let Some(remembered) = OPENS.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: the slot is this CPU's, and only the program of state changes uses it.
+    unsafe { remembered.write_volatile(u32::from(opens)) };
+    // At its end a process is wherever it was.
+    let wanted = opens || (!current_is_ending() && closes::wants_path(sock));
+    // SAFETY: as above.
+    let subject = match unsafe { remembered.read_volatile() } {
+        0 => Subject::Close,
+        _ => Subject::Origin,
     };
     let mut path = 0;
     if is_process && wanted && permit(subject, task.tgid) {
@@ -251,7 +264,8 @@ fn acts<S: Stacks>(context: &impl EbpfContext, sock: Sock, opens: bool) {
             cost_slot::LIFECYCLE,
         );
     }
-    if opens {
+    // SAFETY: as above.
+    if unsafe { remembered.read_volatile() } != 0 {
         connecting(context, sock, is_process.then_some(&*task), path);
     } else {
         closed(sock);

@@ -65,9 +65,13 @@ pub fn count_close(sock: Sock, task: &Task, path: u64) {
     of.local = ends.local;
     let mut accepted = looks_accepted(ends);
     let mut origin = 0;
-    let mut bound = 0;
+    *new = Closes {
+        at: now(),
+        comm: task.comm,
+        ..Closes::default()
+    };
     if let Some(record) = record(sock) {
-        bound = u64::from(record.bound);
+        new.bound = u64::from(record.bound);
         if record.birth != birth::BEFORE_TRACER {
             accepted = is_accepted(record);
             origin = record.origin;
@@ -83,39 +87,46 @@ pub fn count_close(sock: Sock, task: &Task, path: u64) {
     let by_origin = !accepted && origin != 0;
     of.path = if by_origin { origin } else { path };
     of.closing = u8::from(!by_origin);
-    let at = now();
-    if let Some(closes) = CLOSES.get_ptr_mut(&*of) {
+    match CLOSES.get_ptr_mut(&*of) {
         // SAFETY: entries are freed only after a grace period. When two CPUs count at once, one of the
         // two may be lost.
-        add(unsafe { &mut *closes }, bound, at);
-        return;
-    }
-    *new = Closes {
-        at,
-        comm: task.comm,
-        ..Closes::default()
-    };
-    add(new, bound, at);
-    if CLOSES.insert(&*of, &*new, 0).is_err() {
-        count(Counter::ClosesDropped);
+        Some(closes) => add(unsafe { &mut *closes }, new),
+        None => {
+            new.count = 1;
+            new.spans[index_of(new.at)] = counted(new.at, 1);
+            if CLOSES.insert(&*of, &*new, 0).is_err() {
+                count(Counter::ClosesDropped);
+            }
+        }
     }
 }
 
-/// Counts one more, and clears the spans that have passed since the one before.
+/// Counts one more. A span takes the place of the one that was there before, eight spans ago or more.
 #[inline(always)]
-fn add(closes: &mut Closes, bound: u64, at: u64) {
-    const LAST: u64 = CLOSE_SPANS as u64 - 1;
-    let (before, span) = (closes.at >> CLOSE_SPAN, at >> CLOSE_SPAN);
-    for step in 1..=CLOSE_SPANS as u64 {
-        if before + step > span {
-            break;
-        }
-        closes.spans[((before + step) & LAST) as usize] = 0;
-    }
-    closes.spans[(span & LAST) as usize] += 1;
+fn add(closes: &mut Closes, one: &Closes) {
+    let place = &mut closes.spans[index_of(one.at)];
+    let is_same = *place >> 32 == one.at >> CLOSE_SPAN & u64::from(u32::MAX);
+    *place = if is_same {
+        *place + 1
+    } else {
+        counted(one.at, 1)
+    };
     closes.count += 1;
-    closes.bound += bound;
-    closes.at = at;
+    closes.bound += one.bound;
+    closes.at = one.at;
+}
+
+/// The place of the span of this time.
+#[inline(always)]
+fn index_of(at: u64) -> usize {
+    const LAST: u64 = CLOSE_SPANS as u64 - 1;
+    (at >> CLOSE_SPAN & LAST) as usize
+}
+
+/// The number of the span of this time, and how many there were in it.
+#[inline(always)]
+fn counted(at: u64, number: u64) -> u64 {
+    (at >> CLOSE_SPAN) << 32 | number
 }
 
 #[inline(always)]

@@ -205,9 +205,9 @@ pub struct Closes {
     pub count: u64,
     /// Of these, those that were bound to a port before they connected.
     pub bound: u64,
-    /// By span: the number of the span modulo [`CLOSE_SPANS`] is the index. Spans after that of `at`
-    /// are not cleared yet.
-    pub spans: [u32; CLOSE_SPANS],
+    /// By span, whose number modulo [`CLOSE_SPANS`] is the index: its number in the upper half, and how
+    /// many there were in it in the lower one.
+    pub spans: [u64; CLOSE_SPANS],
     /// Name of the process, NUL-padded, any bytes.
     pub comm: [u8; COMM_LEN],
 }
@@ -578,7 +578,7 @@ const _: () = {
     assert!(size_of::<Use>() == 24);
     assert!(size_of::<Connection>() == 208);
     assert!(size_of::<ClosesOf>() == 64);
-    assert!(size_of::<Closes>() == 72);
+    assert!(size_of::<Closes>() == 104);
     assert!(size_of::<Socket>() == 120);
     assert!(size_of::<Sighting>() == 368);
     assert!(size_of::<PathHeader>() == 112);

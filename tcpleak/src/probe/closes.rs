@@ -57,11 +57,13 @@ pub fn take(ebpf: &mut Ebpf) -> Taken {
 
 /// How many there were in the last minute, when it is now the span of this number.
 fn recent(counted: &wire::Closes, now: u64) -> u64 {
-    let last = counted.at >> CLOSE_SPAN;
-    let spans = (0..MINUTE).map_while(|back| last.checked_sub(back));
+    let spans = counted.spans.iter();
     spans
-        .take_while(|span| span + MINUTE > now)
-        .map(|span| u64::from(counted.spans[(span % CLOSE_SPANS as u64) as usize]))
+        .filter(|span| {
+            let number = *span >> 32;
+            number <= now && number + MINUTE > now
+        })
+        .map(|span| span & u64::from(u32::MAX))
         .sum()
 }
 
@@ -98,26 +100,27 @@ fn address(bytes: [u8; 16]) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn counted(last: u64) -> wire::Closes {
-        wire::Closes {
-            at: last << CLOSE_SPAN,
-            spans: [1, 2, 4, 8, 16, 32, 64, 128],
-            ..wire::Closes::default()
+    /// One in the span of the first of these numbers, two in that of the next, then four, and so on.
+    fn counted(numbers: std::ops::Range<u64>) -> wire::Closes {
+        let mut counted = wire::Closes::default();
+        for (position, number) in numbers.enumerate() {
+            counted.spans[(number % CLOSE_SPANS as u64) as usize] = number << 32 | 1 << position;
         }
+        counted
     }
 
     #[test]
     fn the_last_minute_is_seven_spans() {
-        // The number of the span modulo eight is its place.
-        assert_eq!(recent(&counted(8 + 7), 8 + 7), 254);
-        assert_eq!(recent(&counted(8 + 7), 8 + 8), 252);
-        assert_eq!(recent(&counted(8 + 7), 8 + 13), 128);
-        assert_eq!(recent(&counted(8 + 7), 8 + 14), 0);
+        let counted = counted(8..16);
+        assert_eq!(recent(&counted, 15), 254);
+        assert_eq!(recent(&counted, 16), 252);
+        assert_eq!(recent(&counted, 21), 128);
+        assert_eq!(recent(&counted, 22), 0);
     }
 
     #[test]
     fn the_first_minute_of_a_machine_is_shorter() {
-        assert_eq!(recent(&counted(1), 1), 3);
+        assert_eq!(recent(&counted(0..2), 1), 3);
     }
 
     #[test]
@@ -130,7 +133,7 @@ mod tests {
         };
         let local = "[::1]:80".parse().unwrap();
         assert_eq!(
-            decode_one(&of, &counted(1), 3).place,
+            decode_one(&of, &counted(0..1), 3).place,
             Place::Accepted { local }
         );
     }

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{BUDGET, CAPTURES, Cli, Command, Snapshot, TimeWait, Watch},
+    cli::{CAPTURES, Cli, Command, Snapshot, TimeWait, Watch},
     code_path::reader,
     doctor,
     judge::Rules,
@@ -130,7 +130,8 @@ async fn time_wait(options: TimeWait) -> anyhow::Result<ExitCode> {
         watching: !options.once,
         traceable: probe.can_trace(),
     };
-    let mut observer = Observer::new(probe, select, rules, BUDGET)?.with_ports(options.once);
+    let mut observer =
+        Observer::new(probe, select, rules, options.budget)?.with_ports(options.once);
     if options.once {
         reporter.finish(&observer.look().await?)?;
     } else {

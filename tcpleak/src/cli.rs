@@ -36,9 +36,6 @@ impl Cli {
     }
 }
 
-/// Most CPU time that watching may cost, unless the user says otherwise, as a part of one core.
-pub const BUDGET: f64 = 0.01;
-
 /// Most captures of one process in a second, unless the user says otherwise.
 pub const CAPTURES: u32 = 200;
 
@@ -130,6 +127,9 @@ pub struct TimeWait {
     /// Stop after this time instead of waiting for Ctrl-C.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// Most CPU time that looking may cost, as for watching: it decides how often there is a look.
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent, conflicts_with = "once")]
+    pub budget: f64,
 }
 
 /// Options of the snapshot.
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_a_part_of_one_core() {
-        assert_eq!(percent("1%"), Ok(BUDGET), "the default of --budget");
+        assert_eq!(percent("1%"), Ok(0.01));
         assert_eq!(percent("0.5"), Ok(0.005));
         for wrong in ["0", "-1%", "101%", "NaN", "inf", "%", "one"] {
             assert!(percent(wrong).is_err(), "{wrong}");

@@ -41,7 +41,6 @@ impl PortDump {
         traced_since: Option<Duration>,
     ) -> io::Result<PortTable> {
         let mut table = PortTable {
-            taken_at: clock::now(),
             traced_since,
             closes_dropped: closes.dropped,
             closes: closes.closes,
@@ -51,7 +50,7 @@ impl PortDump {
         let mut failures = Vec::new();
         let jobs = self
             .namespaces
-            .in_each(table.taken_at, || Ok(|| Ok((Netlink::open()?, settings()))))?;
+            .in_each(clock::now(), || Ok(|| Ok((Netlink::open()?, settings()))))?;
         for (inode, opened) in jobs {
             let namespace = opened.and_then(|(netlink, settings)| {
                 let mut builder = Builder::new(inode, settings, &table, room);
@@ -70,6 +69,8 @@ impl PortDump {
                 Err(error) => failures.push(error),
             }
         }
+        // After the sockets: none shows a greater age than it has now.
+        table.taken_at = clock::now();
         table.namespaces_missed = failures.len() as u64;
         match failures.pop() {
             Some(error) if table.namespaces.is_empty() => Err(error),

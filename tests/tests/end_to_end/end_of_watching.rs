@@ -46,7 +46,8 @@ fn ctrl_c_gives_the_one_document_of_json() {
         "json",
     ];
     let child = command(&arguments).spawn().expect("tcpleak can be started");
-    std::thread::sleep(Duration::from_secs(2));
+    // Long enough to start, on a slow machine too.
+    std::thread::sleep(patience() / 10);
     interrupt(&child);
 
     let finished = finish(child);
@@ -75,7 +76,8 @@ fn ctrl_c_ends_the_text_with_the_whole_report() {
         "110s",
     ];
     let child = command(&arguments).spawn().expect("tcpleak can be started");
-    std::thread::sleep(Duration::from_secs(2));
+    // Long enough to start, on a slow machine too.
+    std::thread::sleep(patience() / 10);
     interrupt(&child);
 
     let finished = finish(child);

@@ -152,6 +152,8 @@ impl Tracer {
             "ndjson",
             "--interval",
             "200ms",
+            "--budget",
+            "50%",
             "--duration",
             "110s",
         ]))

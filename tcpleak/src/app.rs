@@ -1,6 +1,6 @@
 //! Wires the parts together, one function for each command.
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{io, process::ExitCode};
 
 use anyhow::Context as _;
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{CAPTURES, Cli, Command, Snapshot, TimeWait, Watch},
+    cli::{CAPTURES, Cli, Command, Pace, Snapshot, TimeWait, Watch},
     code_path::reader,
     doctor,
     judge::Rules,
@@ -103,15 +103,8 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         traceable: probe.can_trace(),
     };
     let pids = options.select.pid.clone();
-    let observer = Observer::new(probe, options.select, rules, options.budget)?;
-    let report = follow(
-        observer,
-        reporter,
-        options.interval,
-        options.duration,
-        &pids,
-    )
-    .await?;
+    let observer = Observer::new(probe, options.select, rules, options.pace.budget)?;
+    let report = follow(observer, reporter, &options.pace, &pids).await?;
     Ok(status(&report))
 }
 
@@ -131,11 +124,11 @@ async fn time_wait(options: TimeWait) -> anyhow::Result<ExitCode> {
         traceable: probe.can_trace(),
     };
     let mut observer =
-        Observer::new(probe, select, rules, options.budget)?.with_ports(options.once);
+        Observer::new(probe, select, rules, options.pace.budget)?.with_ports(options.once);
     if options.once {
         reporter.finish(&observer.look().await?)?;
     } else {
-        follow(observer, reporter, options.interval, options.duration, &[]).await?;
+        follow(observer, reporter, &options.pace, &[]).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -145,13 +138,12 @@ async fn time_wait(options: TimeWait) -> anyhow::Result<ExitCode> {
 async fn follow(
     mut observer: Observer,
     mut reporter: Reporter,
-    interval: Duration,
-    duration: Option<Duration>,
+    pace: &Pace,
     pids: &[u32],
 ) -> anyhow::Result<Report> {
     let mut interrupted = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let mut terminated = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
-    let end = duration.map(|duration| Instant::now() + duration);
+    let end = pace.duration.map(|duration| Instant::now() + duration);
     loop {
         let started = Instant::now();
         let report = observer.look().await?;
@@ -159,7 +151,7 @@ async fn follow(
         if !pids.is_empty() && !pids.iter().any(|pid| is_running(*pid)) {
             break;
         }
-        let next = started + observer.pause(interval);
+        let next = started + observer.pause(pace.interval);
         tokio::select! {
             () = observer.listen_until(next) => {}
             _ = interrupted.recv() => break,

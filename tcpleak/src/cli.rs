@@ -92,44 +92,46 @@ pub struct Watch {
     /// Where the report goes, and how it looks.
     #[command(flatten)]
     pub output: Output,
+    /// How often there is a survey, until when, and at what cost.
+    #[command(flatten)]
+    pub pace: Pace,
+    /// Trace the accept() system calls for the code path of accepted connections where the kernel
+    /// offers nothing cheaper. It slows every system call of the host a little.
+    #[arg(long)]
+    pub accept_stacks: bool,
+    /// Most code paths that are captured of one process in a second, over time.
+    #[arg(long, value_name = "NUMBER", default_value_t = CAPTURES, value_parser = clap::value_parser!(u32).range(1..))]
+    pub captures: u32,
+}
+
+/// How often there is a survey, until when, and at what cost.
+#[derive(Clone, Debug, Args)]
+pub struct Pace {
     /// Time between two surveys (500ms, 1s, 2m).
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     pub interval: Duration,
     /// Stop after this time instead of waiting for Ctrl-C.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Trace the accept() system calls for the code path of accepted connections where the kernel
-    /// offers nothing cheaper. It slows every system call of the host a little.
-    #[arg(long)]
-    pub accept_stacks: bool,
     /// Most CPU time that code paths and surveys may cost, kernel side included, as a part of one core
     /// (1%, 0.5%). What is left out to keep to it is counted and shown. Following that connections
     /// open and end is never left out.
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent)]
     pub budget: f64,
-    /// Most code paths that are captured of one process in a second, over time.
-    #[arg(long, value_name = "NUMBER", default_value_t = CAPTURES, value_parser = clap::value_parser!(u32).range(1..))]
-    pub captures: u32,
 }
 
 /// Options of looking at ports.
 #[derive(Clone, Debug, Args)]
 pub struct TimeWait {
     /// Look once, without tracing: who closed the connections is not known then.
-    #[arg(long, conflicts_with_all = ["duration", "interval"])]
+    #[arg(long, conflicts_with_all = ["duration", "interval", "budget"])]
     pub once: bool,
     /// Where the report goes, and how it looks.
     #[command(flatten)]
     pub output: Output,
-    /// Time between two looks (500ms, 1s, 2m).
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
-    pub interval: Duration,
-    /// Stop after this time instead of waiting for Ctrl-C.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub duration: Option<Duration>,
-    /// Most CPU time that looking may cost, as for watching: it decides how often there is a look.
-    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent, conflicts_with = "once")]
-    pub budget: f64,
+    /// How often there is a look, until when, and at what cost.
+    #[command(flatten)]
+    pub pace: Pace,
 }
 
 /// Options of the snapshot.

@@ -47,6 +47,8 @@ pub struct Headroom {
 
 /// The ports of a namespace that no connection is given, and the destinations that cause it.
 pub struct Taken {
+    /// How many ports the kernel gives out in it at all.
+    given_out: u64,
     ports: HashSet<u16>,
     bound: HashSet<Place>,
 }
@@ -67,6 +69,7 @@ impl Taken {
         let ports = connections.flatten().map(|socket| socket.port);
         let ports = ports.chain(namespace.listening.iter().copied());
         Self {
+            given_out: settings.ports(),
             ports: ports.filter(|port| settings.gives_out(*port)).collect(),
             bound,
         }
@@ -93,7 +96,7 @@ pub fn headroom(
         .iter()
         .filter(|socket| settings.gives_out(socket.port))
         .collect();
-    let ports = settings.ports();
+    let ports = taken.given_out;
     if !is_notable(given.len(), ports, NOTABLE) {
         return None;
     }

@@ -80,14 +80,20 @@ fn pytest() {
     assert_eq!(leak["title"]["function"], "fetch");
 }
 
-#[test]
-fn the_tests_of_go() {
-    let tests = Compiled::go_tests("forgets_test");
-    let leak = leak_of_tests(&Tests {
+/// The leak of tests that are a program of their own.
+#[track_caller]
+fn leak_of_compiled(tests: &Compiled) -> Value {
+    leak_of_tests(&Tests {
         arguments: &[tests.path().as_os_str()],
         hold: short(),
         answer: drop,
-    });
+    })
+}
+
+#[test]
+fn the_tests_of_go() {
+    let tests = Compiled::go_tests("forgets_test");
+    let leak = leak_of_compiled(&tests);
     let origin = &leak["origin"];
     assert!(
         passes_through(origin, "command-line-arguments.TestThatForgets"),
@@ -103,11 +109,7 @@ fn the_tests_of_go() {
 #[test]
 fn the_tests_of_rust() {
     let tests = Compiled::rust_tests("forgets_test");
-    let leak = leak_of_tests(&Tests {
-        arguments: &[tests.path().as_os_str()],
-        hold: short(),
-        answer: drop,
-    });
+    let leak = leak_of_compiled(&tests);
     let origin = &leak["origin"];
     assert!(
         passes_through(origin, "forgets_test::test_that_forgets"),

@@ -207,16 +207,9 @@ impl Tracer {
         what: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
-        let deadline = Instant::now() + patience;
-        loop {
-            let last = &self.reports[self.reports.len() - 1];
-            if let Some(group) = super::groups(last).find(|group| wanted(group)) {
-                return group.clone();
-            }
-            if !self.receive(deadline) {
-                self.fail(&format!("waited {patience:?} in vain for {what}"));
-            }
-        }
+        self.wait_for(patience, what, |report| {
+            super::groups(report).find(|group| wanted(group)).cloned()
+        })
     }
 
     /// Waits for a report that is as wanted, the latest one included, and returns it.
@@ -233,11 +226,23 @@ impl Tracer {
         what: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
+        self.wait_for(patience, what, |report| {
+            wanted(report).then(|| report.clone())
+        })
+    }
+
+    /// Waits until there is something in a report, the latest one included, and returns that.
+    #[track_caller]
+    fn wait_for(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        find: impl Fn(&Value) -> Option<Value>,
+    ) -> Value {
         let deadline = Instant::now() + patience;
         loop {
-            let last = &self.reports[self.reports.len() - 1];
-            if wanted(last) {
-                return last.clone();
+            if let Some(found) = find(&self.reports[self.reports.len() - 1]) {
+                return found;
             }
             if !self.receive(deadline) {
                 self.fail(&format!("waited {patience:?} in vain for {what}"));

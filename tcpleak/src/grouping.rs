@@ -173,6 +173,7 @@ impl Grouping {
         let last_use = last_use(&cases, context.paths, tracker.now());
         let holders = holders(&cases);
         Group {
+            id: key.id(),
             verdict: key.place.verdict,
             leak: key.place.leak,
             qualifiers: qualifiers.into_iter().collect(),
@@ -279,6 +280,8 @@ fn process(
         exe: information.and_then(|information| information.exe.clone()),
         cmdline: information.and_then(|information| information.cmdline.clone()),
         cgroup: information.and_then(|information| information.cgroup.clone()),
+        unit: information.and_then(|information| information.unit.clone()),
+        container: information.and_then(|information| information.container.clone()),
         netns: cases.first().map_or(0, |case| case.connection.socket.netns),
     }
 }

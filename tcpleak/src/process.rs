@@ -17,7 +17,10 @@ use std::{
 
 use lru::LruCache;
 
-use crate::survey::{ProcessId, Task};
+use crate::{
+    report::Container,
+    survey::{ProcessId, Task},
+};
 
 /// Most processes that are remembered, the dead ones included.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -46,6 +49,10 @@ pub struct ProcessInfo {
     pub cmdline: Option<Vec<String>>,
     /// Control group: the path in the unified hierarchy, or the longest one of the older kind.
     pub cgroup: Option<String>,
+    /// Systemd unit; none when it is in none.
+    pub unit: Option<String>,
+    /// Container; none when it is in none.
+    pub container: Option<Container>,
 }
 
 /// A memory of processes, so that a report can still describe those that have ended.
@@ -109,13 +116,16 @@ fn look(pid: u32, start_ns: u64, known: Option<&ProcessInfo>) -> Option<ProcessI
             return Some(known.clone());
         }
     }
+    let cgroup = read(&directory.join("cgroup"))
+        .ok()
+        .and_then(|text| cgroup(&text));
     let info = ProcessInfo {
         comm,
         exe,
         cmdline: cmdline(directory),
-        cgroup: read(&directory.join("cgroup"))
-            .ok()
-            .and_then(|text| cgroup(&text)),
+        unit: None,
+        container: None,
+        cgroup,
     };
     // It may have ended, and its pid been reused, while it was looked at.
     is_alive(pid, start_ns).then_some(info)

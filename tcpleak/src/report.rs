@@ -61,6 +61,17 @@ pub struct Report {
 }
 
 impl Report {
+    /// Takes the command lines out: they hold passwords and keys, and not everybody who reads the report
+    /// may know these.
+    pub fn hide_command_lines(&mut self) {
+        let groups = self.groups.iter_mut().map(|group| &mut group.process);
+        let closers = self.time_wait.iter_mut();
+        let closers = closers.filter_map(|row| row.process.as_mut());
+        for process in groups.chain(closers) {
+            process.cmdline = None;
+        }
+    }
+
     /// Whether any group is a leak.
     pub fn has_leaks(&self) -> bool {
         self.groups.iter().any(|group| group.leak)
@@ -93,6 +104,9 @@ pub struct Totals {
 /// Connections of one program that are in the same condition for the same reason.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Group {
+    /// Names the group: 16 hexadecimal digits, the same in every report of this tcpleak for as long as
+    /// program, control group, verdict, endpoint and code paths are.
+    pub id: String,
     /// What the evidence says.
     pub verdict: Verdict,
     /// Whether this is a leak: the verdict is one, and it has lasted for --min-age.
@@ -321,8 +335,31 @@ pub struct Process {
     pub cmdline: Option<Vec<String>>,
     /// Control group; null when it could not be read.
     pub cgroup: Option<String>,
+    /// Systemd unit; null when the process is in none.
+    pub unit: Option<String>,
+    /// Container; null when the process is in none.
+    pub container: Option<Container>,
     /// Inode number of the network namespace of the connections.
     pub netns: u32,
+}
+
+/// A container, as its control group names it and, where these can be read, the data of what started it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Container {
+    /// Its id, as its runtime gave it.
+    pub id: String,
+    /// Its runtime (`containerd`, `crio`, `docker`, `podman`); null when the control group does not tell.
+    pub runtime: Option<String>,
+    /// Its name; null when it is not known, as everything that follows.
+    pub name: Option<String>,
+    /// Its image.
+    pub image: Option<String>,
+    /// Kubernetes: the pod.
+    pub pod: Option<String>,
+    /// Kubernetes: the namespace of the pod.
+    pub namespace: Option<String>,
+    /// Kubernetes: the uid of the pod.
+    pub pod_uid: Option<String>,
 }
 
 /// The process and thread that opened a connection.

@@ -1,6 +1,11 @@
 //! What makes connections one group.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use super::{Context, path_kind};
 use crate::{
@@ -15,6 +20,15 @@ use crate::{
 pub(super) struct Key {
     pub place: Place,
     pub code: Code,
+}
+
+impl Key {
+    /// A name that lasts as long as the key does.
+    pub fn id(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
 }
 
 /// Whose connections these are, where they lead, and in which condition they are.

@@ -115,6 +115,7 @@ pub fn ports_run_out() -> Report {
 pub fn group(verdict: Verdict, evidence: Evidence, count: u64) -> Group {
     let listed = u16::try_from(count.min(20)).unwrap();
     titled(Group {
+        id: "5a1c3e0b7d924f68".into(),
         verdict,
         leak: verdict.is_leak(),
         qualifiers: Vec::new(),
@@ -128,6 +129,8 @@ pub fn group(verdict: Verdict, evidence: Evidence, count: u64) -> Group {
                     .into(),
             ),
             cgroup: Some("/system.slice/crawler.service".into()),
+            unit: None,
+            container: None,
             netns: 4_026_531_840,
         },
         pids: vec![4242],
@@ -334,6 +337,8 @@ pub fn handler() -> Group {
             "--threads=200".into(),
         ]),
         cgroup: Some("/system.slice/api.service".into()),
+        unit: None,
+        container: None,
         netns: 4_026_531_840,
     };
     group.pids = vec![1907];
@@ -445,6 +450,8 @@ fn nginx() -> Process {
         exe: Some("/usr/sbin/nginx".into()),
         cmdline: Some(vec!["nginx: worker process".into()]),
         cgroup: Some("/system.slice/nginx.service".into()),
+        unit: None,
+        container: None,
         netns: 4_026_531_840,
     }
 }
@@ -654,6 +661,8 @@ pub fn hostile() -> Group {
         exe: Some(name.into()),
         cmdline: Some(vec![name.repeat(40), name.into()]),
         cgroup: Some(name.repeat(10)),
+        unit: None,
+        container: None,
         netns: 1,
     };
     group.opener = Some(Opener {

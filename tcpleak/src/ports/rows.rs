@@ -138,6 +138,8 @@ impl Row {
                 exe: information.and_then(|information| information.exe.clone()),
                 cmdline: information.and_then(|information| information.cmdline.clone()),
                 cgroup: cgroup.clone(),
+                unit: information.and_then(|information| information.unit.clone()),
+                container: information.and_then(|information| information.container.clone()),
                 netns,
             }
         });

@@ -69,7 +69,7 @@ pub async fn run(options: Run) -> anyhow::Result<ExitCode> {
     let failure = watch.failure.take();
     let mut report = watch.observer.report(&watch.findings);
     if !options.command_lines {
-        hide_command_lines(&mut report);
+        report.hide_command_lines();
     }
     let run = watch.outcome(&mut report, ended);
     report.run = Some(run);
@@ -226,9 +226,3 @@ fn still_running(followed: &BTreeMap<u32, u64>) -> Vec<StillRunning> {
         .collect()
 }
 
-/// Command lines hold passwords and keys, and what a build writes is read by many.
-fn hide_command_lines(report: &mut Report) {
-    for group in &mut report.groups {
-        group.process.cmdline = None;
-    }
-}

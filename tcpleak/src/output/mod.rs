@@ -10,6 +10,7 @@ pub mod github;
 pub mod json;
 pub mod junit;
 pub mod ndjson;
+pub mod openmetrics;
 mod reporter;
 pub mod text;
 

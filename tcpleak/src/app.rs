@@ -20,6 +20,7 @@ use crate::{
     report::Report,
     run,
     select::{MIN_AGE, Select},
+    serve,
 };
 
 /// Exit status when leaks were found.
@@ -40,6 +41,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some(Command::Snapshot(options)) => snapshot(options).await,
             Some(Command::TimeWait(options)) => time_wait(options).await,
             Some(Command::Run(options)) => run::run(options).await,
+            Some(Command::Serve(options)) => serve::serve(options).await,
             Some(Command::Doctor(options)) => doctor::run(options).await,
             Some(Command::LeakForDoctor) => doctor::leak(),
             Some(Command::ReadCode) => {

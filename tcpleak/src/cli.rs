@@ -1,10 +1,13 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::select::{Select, duration};
+use crate::{
+    rights::User,
+    select::{Select, duration},
+};
 
 /// Find TCP connections whose peer is gone and that nobody closes, and the code that opened them.
 ///
@@ -30,6 +33,7 @@ impl Cli {
             Some(Command::Snapshot(snapshot)) => snapshot.output.verbose,
             Some(Command::TimeWait(options)) => options.output.verbose,
             Some(Command::Run(run)) => run.verbose,
+            Some(Command::Serve(serve)) => serve.verbose,
             Some(Command::Doctor(doctor)) => doctor.verbose,
             Some(Command::LeakForDoctor | Command::ReadCode) => false,
         }
@@ -49,6 +53,7 @@ Examples:
   sudo tcpleak snapshot --format json     one document for a script
   sudo tcpleak time-wait                  who uses up ports, and when they run out
   sudo tcpleak run -- pytest              run tests, and fail when they leak connections
+  sudo tcpleak serve                      watch for weeks: http://localhost:9469
   sudo tcpleak doctor                     what works on this kernel, proven by a leak of its own
 
 Exit status:
@@ -71,6 +76,9 @@ pub enum Command {
     /// Run a command, such as the tests of a project, and fail when it leaks connections, or whatever it
     /// started.
     Run(Run),
+    /// Watch for weeks, and answer over HTTP what leaks: metrics for Prometheus, a live page, the report as
+    /// JSON.
+    Serve(Serve),
     /// Show what works on this kernel and with these rights, and prove it on a leak of its own.
     Doctor(Doctor),
     /// The leak that the doctor finds: one connection whose peer is gone, held until standard input
@@ -193,6 +201,60 @@ pub struct Run {
         value_name = "COMMAND"
     )]
     pub command: Vec<OsString>,
+}
+
+/// Options of serving.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Where to listen, and for whom.
+    #[command(flatten)]
+    pub listen: Listen,
+    /// Which connections to report.
+    #[command(flatten)]
+    pub select: Select,
+    /// Time between two surveys (500ms, 1s, 2m).
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = interval)]
+    pub interval: Duration,
+    /// Most CPU time that code paths and surveys may cost, kernel side included, as a part of one core
+    /// (1%, 0.5%). What is left out to keep to it is counted and shown.
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent)]
+    pub budget: f64,
+    /// User to become once the kernel programs are attached; `root` stays root.
+    #[arg(long, value_name = "USER", default_value = "nobody")]
+    pub user: User,
+    /// Show the command lines of processes, which may hold passwords.
+    #[arg(long)]
+    pub command_lines: bool,
+    /// Trace the accept() system calls for the code path of accepted connections where the kernel
+    /// offers nothing cheaper. It slows every system call of the host a little.
+    #[arg(long)]
+    pub accept_stacks: bool,
+    /// Most code paths that are captured of one process in a second, over time.
+    #[arg(long, value_name = "NUMBER", default_value_t = CAPTURES, value_parser = clap::value_parser!(u32).range(1..))]
+    pub captures: u32,
+    /// Show the log of the kernel programs on standard error.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Where to listen, and for whom.
+#[derive(Clone, Debug, Args)]
+pub struct Listen {
+    /// Address and port to listen on. One that others can reach needs a token and TLS.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9469")]
+    pub listen: SocketAddr,
+    /// File with the token that clients must send (`Authorization: Bearer TOKEN`).
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// File with the certificate for TLS and those between it and the root (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// File with the private key for TLS (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// Another name by which clients call this host; addresses and localhost always work; repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
 }
 
 const RUN_HELP: &str = "\

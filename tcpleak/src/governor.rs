@@ -56,6 +56,20 @@ pub struct Costs {
     pub paths: Duration,
 }
 
+impl Costs {
+    /// CPU time of the programs since tracing began, captures included, estimated from the runs that were
+    /// timed.
+    pub fn programs(&self) -> Duration {
+        let of = |effort: &Effort| running(&Effort::default(), effort) + effort.capturing;
+        of(&self.lifecycle) + of(&self.uses)
+    }
+
+    /// Captures since tracing began.
+    pub fn captures(&self) -> u64 {
+        self.lifecycle.captures + self.uses.captures
+    }
+}
+
 /// How much may be done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowance {

@@ -135,13 +135,7 @@ fn gauge(name: &'static str, help: &'static str, rows: Rows) -> Metric {
     metric(name, help, Kind::Gauge, Unit::Number, rows)
 }
 
-fn metric(
-    name: &'static str,
-    help: &'static str,
-    kind: Kind,
-    unit: Unit,
-    rows: Rows,
-) -> Metric {
+fn metric(name: &'static str, help: &'static str, kind: Kind, unit: Unit, rows: Rows) -> Metric {
     Metric {
         name,
         help,

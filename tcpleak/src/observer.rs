@@ -19,6 +19,7 @@ use crate::{
     descriptors::{COUNTED, DescriptorWatch, Suspect, suspects},
     governor::Governor,
     grouping::{Context, Grouping},
+    health::Health,
     judge::Rules,
     probe::{Probe, ProbeError},
     process::{
@@ -58,6 +59,7 @@ pub struct Observer {
     reader: ReaderTime,
     kernel: String,
     survey_costs: [Duration; 2],
+    surveys: u64,
     /// Whether code paths come, and nobody has looked at the processes yet that were there before.
     to_look_around: bool,
     slowed_down_to: Option<Duration>,
@@ -85,6 +87,7 @@ impl Observer {
                 .to_string_lossy()
                 .into_owned(),
             survey_costs: [Duration::ZERO; 2],
+            surveys: 0,
             slowed_down_to: None,
             to_look_around: false,
         };
@@ -177,6 +180,7 @@ impl Observer {
     fn count_cost(&mut self, before: Duration) {
         let cost = self.probe.thread_time().saturating_sub(before);
         self.survey_costs = [self.survey_costs[1], cost];
+        self.surveys += 1;
     }
 
     /// Takes a survey, and keeps what is found of the processes that are followed.
@@ -244,6 +248,25 @@ impl Observer {
             notes: self.notes().collect(),
         };
         Grouping::default().report(&self.tracker, findings.cases().collect(), context)
+    }
+
+    /// How tcpleak itself is doing.
+    pub fn health(&self) -> Health {
+        let costs = self.probe.costs();
+        let reader = self.code_paths.reader_pid();
+        let pids = [Some(std::process::id()), reader];
+        Health {
+            surveys: self.surveys,
+            survey_time: self.survey_costs[1],
+            user_time: costs.surveys + costs.paths + self.reader.before + self.reader.latest,
+            kernel_time: costs.programs(),
+            captures: costs.captures(),
+            resident_bytes: pids
+                .into_iter()
+                .flatten()
+                .filter_map(process::resident_bytes)
+                .sum(),
+        }
     }
 
     /// How long to wait between two looks: as asked, but longer on a host where a look is costly.

@@ -188,6 +188,14 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds.parse().ok()?))
 }
 
+/// Resident memory of a process in bytes; none when it has ended.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let text = read(Path::new(&format!("/proc/{pid}/statm"))).ok()?;
+    let pages = str::from_utf8(&text).ok()?.split_whitespace().nth(1)?;
+    let page = u64::try_from(rustix::param::page_size()).ok()?;
+    pages.parse::<u64>().ok()?.checked_mul(page)
+}
+
 /// A process by its first thread, from its directory in `/proc`; none when it has ended.
 pub fn task(pid: u32, directory: &Path) -> Option<Task> {
     let stat = Stat::read(directory).ok()?;

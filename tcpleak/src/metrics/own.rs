@@ -12,7 +12,8 @@ pub(super) fn metrics(report: &Report, health: &Health) -> Vec<Metric> {
     ];
     build.add(labels.into(), 1.0);
     let totals = &report.totals;
-    let counter = |name, help, unit, value| metric(name, help, Kind::Counter, unit, Rows::one(value));
+    let counter =
+        |name, help, unit, value| metric(name, help, Kind::Counter, unit, Rows::one(value));
     let of = |name, help, unit, value| metric(name, help, Kind::Gauge, unit, Rows::one(value));
     vec![
         gauge("tcpleak_build_info", "Always 1", build),

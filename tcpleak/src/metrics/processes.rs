@@ -84,7 +84,10 @@ pub(super) fn owner(process: &Process) -> Labels {
         container.and_then(|container| field(container).clone())
     };
     let named = |container: &crate::report::Container| {
-        container.name.clone().unwrap_or_else(|| container.id.clone())
+        container
+            .name
+            .clone()
+            .unwrap_or_else(|| container.id.clone())
     };
     [
         ("process", Some(process.comm.clone())),

@@ -64,7 +64,9 @@ fn encode(metric: &Metric, encoder: &mut DescriptorEncoder) -> Result<(), fmt::E
         let mut encoder = encoder.encode_family(&labels)?;
         match metric.kind {
             Kind::Gauge => encoder.encode_gauge(&row.value)?,
-            Kind::Counter => encoder.encode_counter::<[(&str, &str); 0], _, f64>(&row.value, None)?,
+            Kind::Counter => {
+                encoder.encode_counter::<[(&str, &str); 0], _, f64>(&row.value, None)?
+            }
         }
     }
     Ok(())
@@ -91,7 +93,10 @@ mod tests {
             .unwrap();
         assert!(line.contains(r#"process="python3""#), "{line}");
         assert!(line.contains(r#"verdict="eof-unread""#), "{line}");
-        assert!(text.contains("# TYPE tcpleak_leaked_connections gauge\n"), "{text}");
+        assert!(
+            text.contains("# TYPE tcpleak_leaked_connections gauge\n"),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 
@@ -99,8 +104,14 @@ mod tests {
     fn counters_end_with_total_and_units_are_named_once() {
         let text = text(Vec::new());
         assert!(text.contains("\ntcpleak_surveys_total 0"), "{text}");
-        assert!(text.contains("# UNIT tcpleak_user_cpu_seconds seconds\n"), "{text}");
-        assert!(text.contains("\ntcpleak_user_cpu_seconds_total 0"), "{text}");
+        assert!(
+            text.contains("# UNIT tcpleak_user_cpu_seconds seconds\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\ntcpleak_user_cpu_seconds_total 0"),
+            "{text}"
+        );
         assert!(!text.contains("seconds_seconds"), "{text}");
         assert!(!text.contains("ratios"), "{text}");
     }

@@ -225,4 +225,3 @@ fn still_running(followed: &BTreeMap<u32, u64>) -> Vec<StillRunning> {
         })
         .collect()
 }
-

@@ -52,6 +52,13 @@ const PASSWD_BYTES: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User(String);
 
+impl Default for User {
+    /// The user that owns nothing.
+    fn default() -> Self {
+        Self("nobody".into())
+    }
+}
+
 impl FromStr for User {
     type Err = std::convert::Infallible;
 

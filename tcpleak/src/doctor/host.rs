@@ -3,6 +3,7 @@
 use rustix::thread::CapabilitySet;
 
 use super::line;
+use crate::{plain::plain, rights};
 
 /// Kernel, rights and types.
 pub fn page() -> String {
@@ -33,6 +34,30 @@ pub fn page() -> String {
             }
         },
     );
+    page
+}
+
+/// What is left of the rights once the programs are attached.
+pub fn kept(given_up: anyhow::Result<()>) -> String {
+    let mut page = String::from("\nrights kept once the programs are attached (tcpleak serve)\n");
+    if let Err(error) = given_up {
+        line(
+            &mut page,
+            "all",
+            &format!("NOT GIVEN UP: {}", plain(&format!("{error:#}"))),
+        );
+        return page;
+    }
+    let user = rustix::process::geteuid().as_raw();
+    line(&mut page, "user", &user.to_string());
+    let effective = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    for (capability, name, reason) in rights::KEPT {
+        match effective {
+            Ok(effective) if effective.contains(capability) => line(&mut page, name, reason),
+            Ok(_) => line(&mut page, name, &format!("not there: cannot {reason}")),
+            Err(error) => line(&mut page, name, &format!("unknown: {error}")),
+        }
+    }
     page
 }
 

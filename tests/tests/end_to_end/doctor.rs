@@ -24,6 +24,17 @@ fn the_doctor_proves_that_it_finds_a_leak_of_its_own() {
 }
 
 #[test]
+fn the_doctor_says_which_rights_are_kept_and_has_no_others_for_its_proof() {
+    let finished = run(&["doctor"]);
+    let text = &finished.stdout;
+    assert_eq!(finished.code(), 0, "{text}");
+    for kept in ["65534", "CAP_BPF", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"] {
+        assert!(text.contains(kept), "no {kept}: {text}");
+    }
+    assert!(!text.contains("NOT GIVEN UP"), "{text}");
+}
+
+#[test]
 fn the_doctor_says_which_hook_does_what() {
     let finished = run(&["doctor"]);
     let text = &finished.stdout;

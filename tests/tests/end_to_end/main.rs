@@ -70,6 +70,7 @@ mod run_leaks;
 mod run_outputs;
 mod run_tests;
 mod rust_program;
+mod serve;
 mod signal_handler;
 mod snapshot;
 mod sock_diag;

@@ -13,6 +13,7 @@ mod program;
 mod reports;
 mod run;
 mod server;
+mod serving;
 mod tcpleak;
 
 use std::{
@@ -38,6 +39,7 @@ pub use reports::{
 };
 pub use run::{Run, RunEnded, a_moment};
 pub use server::{Server, answer_http_request, read_http_request, reset};
+pub use serving::Serving;
 pub use tcpleak::{Ended, Tracer, command, finish, finish_within, run};
 
 /// How long anything may take that should take a moment. A machine that is known to be slow says how

@@ -6,6 +6,7 @@ mod demo;
 mod ebpf;
 mod package;
 mod process;
+mod soak;
 mod test;
 mod vm;
 mod workspace;
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Measure what tcpleak costs: start and each kernel program, or code paths
     Bench(bench::Arguments),
+    /// Have tcpleak serve on a busy host, and see whether it stays small, cheap and right
+    Soak(soak::Arguments),
     /// Check format, lints, documentation and licences
     Check,
     /// Prove that the published packages build and hold all that they need
@@ -58,6 +61,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Demo(arguments) => demo::run(&workspace, &arguments),
         Task::Bench(arguments) => bench::run(&workspace, &arguments),
+        Task::Soak(arguments) => soak::run(&workspace, &arguments),
         Task::Check => check::run(&workspace),
         Task::Package => package::run(&workspace),
     }

@@ -57,7 +57,11 @@ pub fn count_close(sock: Sock, task: &Task, path: u64) {
     };
     // SAFETY: the slot is this CPU's, and a program does not interrupt itself.
     let Scratch { of, new, ends } = unsafe { &mut *scratch };
-    sock.endpoints(ends);
+    let record = record(sock);
+    match record {
+        Some(record) => *ends = record.ends,
+        None => sock.endpoints(ends),
+    }
     *of = ClosesOf::default();
     of.start_ns = task.start_ns;
     of.tgid = task.tgid;
@@ -70,7 +74,7 @@ pub fn count_close(sock: Sock, task: &Task, path: u64) {
         comm: task.comm,
         ..Closes::default()
     };
-    if let Some(record) = record(sock) {
+    if let Some(record) = record {
         new.bound = u64::from(record.bound);
         if record.birth != birth::BEFORE_TRACER {
             accepted = is_accepted(record);

@@ -80,12 +80,12 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
         // Nobody is left to leak an orphan.
         Event::Ended if sock.is_orphaned() => {}
         // close() with data unread, or told not to linger: it ends without a FIN.
-        Event::Ended if sock.is_ended_here() && !is_closed(sock) => closed(sock),
+        Event::Ended if sock.is_ended_here() && !is_closed(sock) => closed(sock, None),
         Event::Ended => {
             peer_gone(context, sock);
             ended(sock);
         }
-        Event::Closed => closed(sock),
+        Event::Closed => closed(sock, None),
     }
 }
 
@@ -268,7 +268,7 @@ fn acts<S: Stacks>(context: &impl EbpfContext, sock: Sock, opens: bool) {
     if unsafe { remembered.read_volatile() } != 0 {
         connecting(context, sock, is_process.then_some(&*task), path);
     } else {
-        closed(sock);
+        closed(sock, Some(task));
         closes::count_close(sock, task, path);
     }
 }
@@ -329,14 +329,20 @@ fn ended(sock: Sock) {
     }
 }
 
-fn closed(sock: Sock) {
+/// The running process closes a connection; `closer` is that process, where it is known already.
+fn closed(sock: Sock, closer: Option<&Task>) {
     let Some(record) = CONNECTIONS.get_ptr_mut(sock.key()) else {
         return;
     };
     // SAFETY: as in `accepted`.
     let record = unsafe { &mut *record };
     record.closed_at = now();
-    describe_current_process(&mut record.closer);
+    match closer {
+        Some(closer) => record.closer = *closer,
+        None => {
+            describe_current_process(&mut record.closer);
+        }
+    }
     if current_is_ending() {
         followed::tell_of_end(sock, record);
     }

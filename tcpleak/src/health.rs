@@ -15,6 +15,6 @@ pub struct Health {
     pub kernel_time: Duration,
     /// Code paths that the kernel handed over.
     pub captures: u64,
-    /// Resident memory in bytes, the reader of code included.
+    /// Resident memory in bytes, the reader of code included, pages of files not.
     pub resident_bytes: u64,
 }

@@ -188,12 +188,17 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds.parse().ok()?))
 }
 
-/// Resident memory of a process in bytes; none when it has ended.
+/// Resident memory of a process in bytes, without pages of files, which the kernel takes back when it needs
+/// them; none when it has ended.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
-    let text = read(Path::new(&format!("/proc/{pid}/statm"))).ok()?;
-    let pages = str::from_utf8(&text).ok()?.split_whitespace().nth(1)?;
-    let page = u64::try_from(rustix::param::page_size()).ok()?;
-    pages.parse::<u64>().ok()?.checked_mul(page)
+    let text = read(Path::new(&format!("/proc/{pid}/status"))).ok()?;
+    let lines = String::from_utf8_lossy(&text);
+    let kilobytes = |name: &str| -> Option<u64> {
+        let field = lines.lines().find_map(|line| line.strip_prefix(name))?;
+        field.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    let all = kilobytes("RssAnon:")?.checked_add(kilobytes("RssShmem:")?)?;
+    all.checked_mul(1024)
 }
 
 /// A process by its first thread, from its directory in `/proc`; none when it has ended.

@@ -73,7 +73,7 @@ pub(super) fn metrics(report: &Report, health: &Health) -> Vec<Metric> {
         ),
         of(
             "tcpleak_resident_memory_bytes",
-            "Resident memory of tcpleak and of its reader of code",
+            "Resident memory of tcpleak and of its reader of code, without pages of files",
             Unit::Bytes,
             health.resident_bytes as f64,
         ),

@@ -40,6 +40,13 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
+fn memory_is_that_of_a_process_that_runs() {
+    let own = resident_bytes(std::process::id()).unwrap();
+    assert!((100_000..100_000_000_000).contains(&own), "{own}");
+    assert_eq!(resident_bytes(u32::MAX), None);
+}
+
+#[test]
 fn this_process_is_described() {
     let pid = std::process::id();
     let info = Processes::new().describe(pid, start_ns(pid), "unused");

@@ -102,8 +102,7 @@ impl Process {
 /// Is the process that leaks: until standard input ends.
 pub fn abandon(server: &str, count: usize) -> Result<()> {
     let _held = open_and_forget(server.parse()?, count)?;
-    print!("ready\n");
-    io::Write::flush(&mut io::stdout())?;
+    println!("ready");
     io::stdin().read_to_end(&mut Vec::new())?;
     std::process::exit(0)
 }

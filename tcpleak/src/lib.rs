@@ -20,6 +20,7 @@ pub mod grouping;
 pub mod growth;
 pub mod health;
 pub mod history;
+pub mod identity;
 pub mod judge;
 pub mod line;
 pub mod metrics;

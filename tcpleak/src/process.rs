@@ -12,12 +12,13 @@ use std::{
     num::NonZeroUsize,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lru::LruCache;
 
 use crate::{
+    identity::{self, Identity, Names},
     report::Container,
     survey::{ProcessId, Task},
 };
@@ -59,12 +60,14 @@ pub struct ProcessInfo {
 #[derive(Debug)]
 pub struct Processes {
     known: LruCache<(u32, u64), ProcessInfo>,
+    containers: Names,
 }
 
 impl Default for Processes {
     fn default() -> Self {
         Self {
             known: LruCache::new(REMEMBERED),
+            containers: Names::default(),
         }
     }
 }
@@ -84,7 +87,10 @@ impl Processes {
         let key = (pid, start_ns);
         let known = self.known.get(&key);
         match look(pid, start_ns, known) {
-            Some(info) => {
+            Some(mut info) => {
+                if let Some(container) = &mut info.container {
+                    self.containers.complete(container, Instant::now());
+                }
                 self.known.put(key, info.clone());
                 info
             }
@@ -119,12 +125,16 @@ fn look(pid: u32, start_ns: u64, known: Option<&ProcessInfo>) -> Option<ProcessI
     let cgroup = read(&directory.join("cgroup"))
         .ok()
         .and_then(|text| cgroup(&text));
+    let Identity { unit, container } = cgroup
+        .as_deref()
+        .map(identity::of_cgroup)
+        .unwrap_or_default();
     let info = ProcessInfo {
         comm,
         exe,
         cmdline: cmdline(directory),
-        unit: None,
-        container: None,
+        unit,
+        container,
         cgroup,
     };
     // It may have ended, and its pid been reused, while it was looked at.

@@ -7,7 +7,10 @@
 use std::{
     fs::{File, Metadata},
     io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
 };
 
@@ -68,7 +71,10 @@ impl CodeFile {
 
     /// Opens a file by its path as a process sees it. Links lead to where they lead that process.
     pub fn below_root(pid: u32, path: &Path) -> io::Result<Self> {
-        read_regular(refer_below_root(pid, path, OFlags::empty())?, FILE_BYTES)
+        read_regular(
+            refer_below(root_of(pid)?, path, OFlags::empty())?,
+            FILE_BYTES,
+        )
     }
 
     /// Opens a file of at most so many bytes by its path as a process sees it, if its metadata are
@@ -79,11 +85,17 @@ impl CodeFile {
         most_bytes: u64,
         wanted: impl Fn(&Metadata) -> bool,
     ) -> io::Result<Self> {
-        let referred = refer_below_root(pid, path, OFlags::NOFOLLOW)?;
+        let referred = refer_below(root_of(pid)?, path, OFlags::NOFOLLOW)?;
         if !wanted(&referred.metadata()?) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         read_regular(referred, most_bytes)
+    }
+
+    /// Opens a file of at most so many bytes by its path below a directory, if it is no link. Links to
+    /// the directories on the way lead to where they lead whoever has that directory as root.
+    pub fn below(root: impl AsFd, path: &Path, most_bytes: u64) -> io::Result<Self> {
+        read_regular(refer_below(root, path, OFlags::NOFOLLOW)?, most_bytes)
     }
 
     /// Opens a file of the host.
@@ -93,15 +105,19 @@ impl CodeFile {
     }
 }
 
-/// Refers to a file by its path as a process sees it.
-fn refer_below_root(pid: u32, path: &Path, flags: OFlags) -> io::Result<File> {
+/// The root of a process.
+fn root_of(pid: u32) -> io::Result<OwnedFd> {
     let root = format!("/proc/{pid}/root");
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(&*root, directory, Mode::empty())?;
+    Ok(open(&*root, directory, Mode::empty())?)
+}
+
+/// Refers to a file by its path as those see it who have this directory as root.
+fn refer_below(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<File> {
     let path = path.strip_prefix("/").unwrap_or(path);
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(&root, path, flags, Mode::empty(), resolve)?.into())
+    Ok(openat2(root, path, flags, Mode::empty(), resolve)?.into())
 }
 
 /// Opens what is referred to for reading, if it is a regular file.

@@ -8,7 +8,7 @@
 
 mod child;
 mod debug_files;
-mod files;
+pub(crate) mod files;
 mod image;
 mod maps;
 mod name;

@@ -2,9 +2,9 @@
 
 use crate::{
     report::{
-        Advice, AdviceKind, AgeKind, CodePath, Connection, Descriptors, Direction, Evidence, Frame,
-        Group, Holder, Incomplete, LastUse, Opener, PathKind, PortHeadroom, Process, Qualifier,
-        Report, SCHEMA, TimeWait, Totals, Verdict,
+        Advice, AdviceKind, AgeKind, CodePath, Connection, Container, Descriptors, Direction,
+        Evidence, Frame, Group, Holder, Incomplete, LastUse, Opener, PathKind, PortHeadroom,
+        Process, Qualifier, Report, SCHEMA, TimeWait, Totals, Verdict,
     },
     title,
 };
@@ -129,7 +129,7 @@ pub fn group(verdict: Verdict, evidence: Evidence, count: u64) -> Group {
                     .into(),
             ),
             cgroup: Some("/system.slice/crawler.service".into()),
-            unit: None,
+            unit: Some("crawler.service".into()),
             container: None,
             netns: 4_026_531_840,
         },
@@ -336,9 +336,17 @@ pub fn handler() -> Group {
             "/srv/api/bin/api-server".into(),
             "--threads=200".into(),
         ]),
-        cgroup: Some("/system.slice/api.service".into()),
+        cgroup: Some("/kubepods.slice/kubepods-pod8dbc5577_d0e2_4706_8787_57d52c03ddf2.slice/cri-containerd-2f4e0c8a91d35b67e80f12ab34cd56ef7890a1b2c3d4e5f60718293a4b5c6d7e.scope".into()),
         unit: None,
-        container: None,
+        container: Some(Container {
+            id: "2f4e0c8a91d35b67e80f12ab34cd56ef7890a1b2c3d4e5f60718293a4b5c6d7e".into(),
+            runtime: Some("containerd".into()),
+            name: Some("api".into()),
+            image: Some("registry.example/shop/api:4.2".into()),
+            pod: Some("api-6f7d9c5b44-x2xlq".into()),
+            namespace: Some("shop".into()),
+            pod_uid: Some("8dbc5577-d0e2-4706-8787-57d52c03ddf2".into()),
+        }),
         netns: 4_026_531_840,
     };
     group.pids = vec![1907];
@@ -450,7 +458,7 @@ fn nginx() -> Process {
         exe: Some("/usr/sbin/nginx".into()),
         cmdline: Some(vec!["nginx: worker process".into()]),
         cgroup: Some("/system.slice/nginx.service".into()),
-        unit: None,
+        unit: Some("nginx.service".into()),
         container: None,
         netns: 4_026_531_840,
     }
@@ -661,8 +669,16 @@ pub fn hostile() -> Group {
         exe: Some(name.into()),
         cmdline: Some(vec![name.repeat(40), name.into()]),
         cgroup: Some(name.repeat(10)),
-        unit: None,
-        container: None,
+        unit: Some(name.into()),
+        container: Some(Container {
+            id: name.into(),
+            runtime: Some(name.into()),
+            name: Some(name.into()),
+            image: Some(name.repeat(10)),
+            pod: Some(name.into()),
+            namespace: Some(name.into()),
+            pod_uid: Some(name.into()),
+        }),
         netns: 1,
     };
     group.opener = Some(Opener {

@@ -15,6 +15,7 @@ mod budget;
 mod c_program;
 mod captures;
 mod connect_leak;
+mod container;
 mod control_characters;
 mod cpp_program;
 mod crawler;

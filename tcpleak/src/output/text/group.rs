@@ -8,7 +8,7 @@ use super::{
     headline::{self, Status},
     page::{BOLD, DIM, GREEN, NORMAL, Page, RED, Span, YELLOW, shorten_end, shorten_start},
 };
-use crate::report::{Connection, Descriptors, Group, Holder, Opener, Verdict};
+use crate::report::{Connection, Container, Descriptors, Group, Holder, Opener, Process, Verdict};
 
 /// Sockets that are shown as samples of a group.
 const SOCKETS_SHOWN: usize = 3;
@@ -94,7 +94,7 @@ fn write_headline(
     page.indented(2, &sentence)
 }
 
-/// The command line and the control group: which of the many processes of that name it is.
+/// The command line, and the pod, container or unit: which of the many processes of that name it is.
 fn write_program(group: &Group, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let process = &group.process;
     let command = process.cmdline.as_ref().map(|words| words.join(" "));
@@ -105,11 +105,48 @@ fn write_program(group: &Group, page: &mut Page<'_, impl Write>) -> io::Result<(
         let command = shorten_end(&command, page.row_width());
         page.labelled("Program", &[Span::new(NORMAL, &command)])?;
     }
-    if let Some(cgroup) = process.cgroup.as_deref().filter(|cgroup| *cgroup != "/") {
-        let cgroup = shorten_start(cgroup, page.row_width());
-        page.labelled("Cgroup", &[Span::new(NORMAL, &cgroup)])?;
+    match place(process) {
+        Some((label, place)) => page.labelled(label, &[Span::new(NORMAL, &place)]),
+        None => match process.cgroup.as_deref().filter(|cgroup| *cgroup != "/") {
+            Some(cgroup) => {
+                let cgroup = shorten_start(cgroup, page.row_width());
+                page.labelled("Cgroup", &[Span::new(NORMAL, &cgroup)])
+            }
+            None => Ok(()),
+        },
     }
-    Ok(())
+}
+
+/// What the place where a process runs is called by those who run it, and of which kind it is; none when
+/// it has no such name.
+fn place(process: &Process) -> Option<(&'static str, String)> {
+    let container = process.container.as_ref();
+    let Some((container, name)) = container.and_then(|known| Some((known, name(known)?))) else {
+        let unit = process.unit.as_deref();
+        return unit.map(|unit| ("Unit", unit.to_owned()));
+    };
+    let image = container.image.as_deref();
+    let image = image.map(|image| format!(" ({image})")).unwrap_or_default();
+    let unit = process.unit.as_deref();
+    let unit = unit
+        .map(|unit| format!(", unit {unit}"))
+        .unwrap_or_default();
+    let label = match container.pod {
+        Some(_) => "Pod",
+        None => "Container",
+    };
+    Some((label, format!("{name}{image}{unit}")))
+}
+
+/// The name of a container, after that of its pod.
+fn name(container: &Container) -> Option<String> {
+    let name = container.name.as_deref();
+    let Some(pod) = container.pod.as_deref() else {
+        return name.map(str::to_owned);
+    };
+    let namespace = container.namespace.as_deref().unwrap_or("?");
+    let name = name.map(|name| format!(", container {name}"));
+    Some(format!("{namespace}/{pod}{}", name.unwrap_or_default()))
 }
 
 /// Who opened and who holds the connections, when it is not just the process of the headline.

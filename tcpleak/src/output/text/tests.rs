@@ -7,7 +7,7 @@ use crate::{
         own, path, report, titled,
     },
     plain::is_hostile,
-    report::{AgeKind, FileHandles, Frame, PathKind, Qualifier},
+    report::{AgeKind, Container, FileHandles, Frame, PathKind, Qualifier},
 };
 
 fn text(width: usize) -> Text {
@@ -465,4 +465,39 @@ fn changes_are_a_line_each_and_news_a_whole_block() {
 fn nothing_is_written_when_nothing_changed() {
     let same = report([samples::every_verdict(), vec![handler()]].concat());
     assert_eq!(render_changes(&same, &same), "");
+}
+
+#[test]
+fn a_program_is_told_by_pod_container_or_unit_and_else_by_its_control_group() {
+    let place = |name: Option<&str>, pod: Option<&str>, unit: Option<&str>| {
+        let mut group = eof_unread();
+        group.process.cgroup = Some("/docker/0a1b".into());
+        group.process.unit = unit.map(str::to_owned);
+        group.process.container = Some(Container {
+            id: "0a1b".into(),
+            name: name.map(str::to_owned),
+            pod: pod.map(str::to_owned),
+            ..Container::default()
+        });
+        words(group)
+    };
+    for (text, words) in [
+        (place(None, None, None), "Cgroup /docker/0a1b Sockets"),
+        (
+            place(None, None, Some("a.service")),
+            "Unit a.service Sockets",
+        ),
+        (place(Some("web"), None, None), "Container web Sockets"),
+        (
+            place(Some("web"), None, Some("a.service")),
+            "Container web, unit a.service Sockets",
+        ),
+        (place(None, Some("web-0"), None), "Pod ?/web-0 Sockets"),
+        (
+            place(Some("web"), Some("web-0"), None),
+            "Pod ?/web-0, container web Sockets",
+        ),
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
 }

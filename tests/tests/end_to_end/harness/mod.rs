@@ -4,6 +4,7 @@
 
 mod backends;
 mod compiled;
+mod control_group;
 mod fixture;
 mod forgetting;
 mod kernel_objects;
@@ -27,6 +28,7 @@ use std::{
 
 pub use backends::backends_of;
 pub use compiled::{Compiled, output_of};
+pub use control_group::ControlGroup;
 pub use fixture::Fixture;
 pub use forgetting::watch_forgetting;
 pub use kernel_objects::KernelObjects;

@@ -3,6 +3,7 @@
 //! minutes should the tests be killed.
 
 mod backends;
+mod browser;
 mod compiled;
 mod fixture;
 mod forgetting;
@@ -26,6 +27,7 @@ use std::{
 };
 
 pub use backends::backends_of;
+pub use browser::Browser;
 pub use compiled::{Compiled, output_of};
 pub use fixture::Fixture;
 pub use forgetting::watch_forgetting;

@@ -72,6 +72,7 @@ mod run_outputs;
 mod run_tests;
 mod rust_program;
 mod serve;
+mod serve_page;
 mod signal_handler;
 mod snapshot;
 mod sock_diag;

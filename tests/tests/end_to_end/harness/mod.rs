@@ -3,6 +3,7 @@
 //! minutes should the tests be killed.
 
 mod backends;
+mod browser;
 mod compiled;
 mod control_group;
 mod fixture;
@@ -27,6 +28,7 @@ use std::{
 };
 
 pub use backends::backends_of;
+pub use browser::Browser;
 pub use compiled::{Compiled, output_of};
 pub use control_group::ControlGroup;
 pub use fixture::Fixture;

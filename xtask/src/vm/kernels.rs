@@ -28,6 +28,18 @@ pub struct Lack {
     pub what: &'static str,
 }
 
+/// What no machine has: it is tested on the host, and no kernel makes a difference to it.
+const IN_NO_MACHINE: &[Lack] = &[
+    Lack {
+        tests: "serve_page::",
+        what: "a browser is too large for a machine",
+    },
+    Lack {
+        tests: "prometheus_scrapes_it",
+        what: "there is no Prometheus in a machine",
+    },
+];
+
 /// Debian's kernels for virtual machines, oldest first.
 pub const KNOWN: &[Known] = &[
     Known {
@@ -81,11 +93,15 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The modules that tests need, unpacked.
     pub modules: Vec<PathBuf>,
-    /// What it does not have.
-    pub lacks: &'static [Lack],
+    lacks: &'static [Lack],
 }
 
 impl Kernel {
+    /// What tests need that is not there.
+    pub fn lacks(&self) -> impl Iterator<Item = &'static Lack> {
+        self.lacks.iter().chain(IN_NO_MACHINE)
+    }
+
     /// A kernel of the user's own, whose modules nobody knows.
     pub fn of_file(path: &Path, arch: Arch) -> Self {
         Self {

@@ -169,7 +169,7 @@ fn suites(kernel: &Kernel, harness: &[String]) -> Vec<Suite> {
     };
     // Of one processor, but they mostly wait.
     let options = ["--test-threads=3".to_owned()];
-    let lacks = kernel.lacks.iter();
+    let lacks = kernel.lacks();
     let left_out = lacks.flat_map(|lack| ["--skip", lack.tests].map(str::to_owned));
     let arguments = options.into_iter().chain(left_out).chain(harness.to_vec());
     vec![doctor, tests(arguments)]
@@ -284,7 +284,7 @@ fn conclude(outcomes: &[Outcome]) -> Result<()> {
                     "{} ({}): {passed} passed, {failed} failed",
                     kernel.name, kernel.version
                 );
-                for lack in kernel.lacks {
+                for lack in kernel.lacks() {
                     println!("    NOT RUN there, {}: {}", lack.what, lack.tests);
                 }
                 for name in &results.tried_again {

@@ -48,7 +48,7 @@ fn section(kernel: &Kernel, title: &str, date: &str, results: &Results) -> Secti
     let faults = results.faults.iter().map(|fault| format!("- {fault}\n"));
     let again = results.tried_again.iter();
     let again = again.map(|name| format!("- passed only when it was tried again: `{name}`\n"));
-    let lacks = kernel.lacks.iter();
+    let lacks = kernel.lacks();
     let lacks = lacks.map(|lack| format!("- not run, {}: `{}`\n", lack.what, lack.tests));
     let list: String = failed.chain(faults).chain(again).chain(lacks).collect();
     if !list.is_empty() {

@@ -23,6 +23,7 @@ pub mod history;
 pub mod judge;
 pub mod line;
 pub mod metrics;
+pub mod news;
 pub mod observer;
 pub mod output;
 pub mod plain;

@@ -122,6 +122,16 @@ impl Serving {
         stream
     }
 
+    /// Waits until there were so many more surveys.
+    #[track_caller]
+    pub fn wait_for_surveys(&self, more: u32) {
+        let surveys = || self.get("/metrics").metric("tcpleak_surveys_total", &[]);
+        let start = surveys().unwrap_or_default();
+        wait_until("tcpleak goes on with its surveys", || {
+            surveys() >= Some(start + f64::from(more))
+        });
+    }
+
     /// Waits for a report that is as wanted.
     #[track_caller]
     pub fn wait_for_report(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {

@@ -288,6 +288,10 @@ docs/run.md has the rest.";
 /// Who else is told of what is found.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Forward {
+    /// Send the metrics, and each new leak, to a collector of OpenTelemetry at this URL, by OTLP over HTTP
+    /// (docs/otlp.md).
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
     /// Run this command for each new leak, with the leak as JSON on its standard input (docs/alerts.md). It is
     /// split into words as a shell does, but no shell runs it; it has no rights, and ten seconds.
     #[arg(long, value_name = "COMMAND")]

@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod news;
 pub mod observer;
 pub mod on_leak;
+pub mod otlp;
 pub mod output;
 pub mod plain;
 pub mod ports;

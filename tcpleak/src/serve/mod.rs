@@ -30,6 +30,7 @@ use crate::{
     judge::Rules,
     observer::Observer,
     on_leak::{OnLeak, Prepared},
+    otlp::Otlp,
     probe::{Options, Probe, ProbeError},
     rights,
 };
@@ -69,10 +70,13 @@ pub async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let server = Server::start(listen, board.clone())?;
     anstream::eprintln!("tcpleak: listening on {}", server.address());
     let on_leak = on_leak.map(Prepared::start).transpose()?;
+    let otlp = options.forward.otlp.as_deref().map(Otlp::start);
+    let otlp = otlp.transpose()?;
     let mut watch = Watch {
         observer,
         board,
         on_leak,
+        otlp,
         interval: options.interval,
         command_lines: options.command_lines,
     };
@@ -86,6 +90,7 @@ struct Watch {
     observer: Observer,
     board: Arc<Board>,
     on_leak: Option<OnLeak>,
+    otlp: Option<Otlp>,
     interval: Duration,
     command_lines: bool,
 }
@@ -122,6 +127,9 @@ impl Watch {
         if let Some(on_leak) = &mut self.on_leak {
             on_leak.tell(&report);
         }
+        if let Some(otlp) = &mut self.otlp {
+            otlp.observe(&report, &health);
+        }
         self.board.show(report, health);
         Ok(())
     }
@@ -130,6 +138,9 @@ impl Watch {
     fn finish(self) {
         if let Some(on_leak) = self.on_leak {
             on_leak.finish();
+        }
+        if let Some(otlp) = self.otlp {
+            otlp.finish();
         }
     }
 }

@@ -36,6 +36,12 @@ impl Serving {
     /// Serves on some port of this host, with surveys that come soon; returns when it listens.
     #[track_caller]
     pub fn start(options: &[&str]) -> Self {
+        Self::start_with(&[], options)
+    }
+
+    /// As [`Self::start`], with these environment variables.
+    #[track_caller]
+    pub fn start_with(environment: &[(&str, &str)], options: &[&str]) -> Self {
         let mut command = command(&["serve", "--interval", "200ms", "--budget", "50%"]);
         if !options.contains(&"--min-age") {
             command.args(["--min-age", "500ms"]);
@@ -44,6 +50,7 @@ impl Serving {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         let mut child = command
+            .envs(environment.iter().copied())
             .args(options)
             .spawn()
             .expect("tcpleak can be started");

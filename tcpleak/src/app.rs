@@ -14,6 +14,7 @@ use crate::{
     doctor,
     judge::Rules,
     observer::Observer,
+    on_leak,
     output::{Reporter, View},
     probe::{Options, Probe},
     process::is_running,
@@ -46,6 +47,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some(Command::LeakForDoctor) => doctor::leak(),
             Some(Command::ReadCode) => {
                 reader::run().context("reading the code of programs")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(Command::RunOnLeak { command }) => {
+                on_leak::run(&command).context("running the command of --on-leak")?;
                 Ok(ExitCode::SUCCESS)
             }
         }

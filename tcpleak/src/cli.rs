@@ -35,7 +35,7 @@ impl Cli {
             Some(Command::Run(run)) => run.verbose,
             Some(Command::Serve(serve)) => serve.verbose,
             Some(Command::Doctor(doctor)) => doctor.verbose,
-            Some(Command::LeakForDoctor | Command::ReadCode) => false,
+            Some(Command::LeakForDoctor | Command::ReadCode | Command::RunOnLeak { .. }) => false,
         }
     }
 }
@@ -89,6 +89,14 @@ pub enum Command {
     /// input.
     #[command(hide = true)]
     ReadCode,
+    /// The process that runs the command of `--on-leak`, for tcpleak itself; it is told on standard input
+    /// when.
+    #[command(hide = true)]
+    RunOnLeak {
+        /// The command and its arguments.
+        #[arg(required = true, last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
 }
 
 /// Options of watching.
@@ -222,6 +230,9 @@ pub struct Serve {
     /// User to become once the kernel programs are attached; `root` stays root.
     #[arg(long, value_name = "USER", default_value = "nobody")]
     pub user: User,
+    /// Who else is told of what is found.
+    #[command(flatten)]
+    pub forward: Forward,
     /// Show the command lines of processes, which may hold passwords.
     #[arg(long)]
     pub command_lines: bool,
@@ -273,6 +284,19 @@ Exit status:
   126, 127          the command cannot be run, or there is none
 
 docs/run.md has the rest.";
+
+/// Who else is told of what is found.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Forward {
+    /// Send the metrics, and each new leak, to a collector of OpenTelemetry at this URL, by OTLP over HTTP
+    /// (docs/otlp.md).
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
+    /// Run this command for each new leak, with the leak as JSON on its standard input (docs/alerts.md). It is
+    /// split into words as a shell does, but no shell runs it; it has no rights, and ten seconds.
+    #[arg(long, value_name = "COMMAND")]
+    pub on_leak: Option<String>,
+}
 
 /// Options of the doctor.
 #[derive(Clone, Debug, Args)]

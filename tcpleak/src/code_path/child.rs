@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use super::protocol::{self, Answer, Request};
+use super::protocol::{Answer, Request};
+use crate::message;
 
 /// Argument by which tcpleak becomes the reader.
 pub const READ_CODE: &str = "read-code";
@@ -46,8 +47,8 @@ impl Reader {
         request: &Request,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> io::Result<Answer> {
-        protocol::send(&self.stream, request, descriptor)?;
-        match protocol::receive(&self.stream)? {
+        message::send(&self.stream, request, descriptor)?;
+        match message::receive(&self.stream)? {
             Some((answer, _)) => Ok(answer),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }

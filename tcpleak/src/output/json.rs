@@ -27,7 +27,7 @@ pub fn schema() -> serde_json::Value {
 
 /// The same document with every hostile character as `\uXXXX`. JSON itself only asks for that below
 /// U+0020, yet people look at documents on terminals.
-pub(super) fn escape(document: &str) -> Cow<'_, str> {
+pub(crate) fn escape(document: &str) -> Cow<'_, str> {
     // Inside strings a line break is escaped already: the raw ones are the document's own.
     let hostile = |character| character != '\n' && plain::is_hostile(character);
     if !document.contains(hostile) {

@@ -29,6 +29,8 @@ use crate::{
     cli::Serve,
     judge::Rules,
     observer::Observer,
+    on_leak::{OnLeak, Prepared},
+    otlp::Otlp,
     probe::{Options, Probe, ProbeError},
     rights,
 };
@@ -45,6 +47,8 @@ pub async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let mut interrupted = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let mut terminated = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let listen = Listen::open(&options.listen)?;
+    let on_leak = options.forward.on_leak.as_deref().map(Prepared::new);
+    let on_leak = on_leak.transpose()?;
     let probe = Probe::load(Options {
         trace: true,
         accept_stacks: options.accept_stacks,
@@ -65,19 +69,28 @@ pub async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let board = Arc::new(Board::new(options.interval));
     let server = Server::start(listen, board.clone())?;
     anstream::eprintln!("tcpleak: listening on {}", server.address());
+    let on_leak = on_leak.map(Prepared::start).transpose()?;
+    let otlp = options.forward.otlp.as_deref().map(Otlp::start);
+    let otlp = otlp.transpose()?;
     let mut watch = Watch {
         observer,
         board,
+        on_leak,
+        otlp,
         interval: options.interval,
         command_lines: options.command_lines,
     };
-    watch.until(&mut interrupted, &mut terminated).await?;
+    let ended = watch.until(&mut interrupted, &mut terminated).await;
+    watch.finish();
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 
 struct Watch {
     observer: Observer,
     board: Arc<Board>,
+    on_leak: Option<OnLeak>,
+    otlp: Option<Otlp>,
     interval: Duration,
     command_lines: bool,
 }
@@ -110,7 +123,24 @@ impl Watch {
         if !self.command_lines {
             report.hide_command_lines();
         }
-        self.board.show(report, self.observer.health());
+        let health = self.observer.health();
+        if let Some(on_leak) = &mut self.on_leak {
+            on_leak.tell(&report);
+        }
+        if let Some(otlp) = &mut self.otlp {
+            otlp.observe(&report, &health);
+        }
+        self.board.show(report, health);
         Ok(())
+    }
+
+    /// Tells what was not told yet, as far as that takes seconds.
+    fn finish(self) {
+        if let Some(on_leak) = self.on_leak {
+            on_leak.finish();
+        }
+        if let Some(otlp) = self.otlp {
+            otlp.finish();
+        }
     }
 }

@@ -53,6 +53,8 @@ mod node;
 mod non_blocking;
 mod not_root;
 mod older_than_tracer;
+mod on_leak;
+mod otlp;
 mod output_file;
 mod own_root;
 mod peers_context;

@@ -5,7 +5,6 @@
 //! files and gives back addresses and names. When a file is cut short while it is mapped, or a
 //! damaged one leads a parser astray, that process ends, and costs one lookup.
 
-mod confine;
 mod file_bytes;
 mod memory;
 pub(super) mod runtimes;
@@ -30,21 +29,32 @@ use symbols::{Named, Symbols, Wanted, perf_map::PerfMap};
 pub use unwind::Registers;
 use unwind::{AddressSpace, Image};
 
-use super::protocol::{self, Answer, CodeMapping, NamedPlace, Place, Request, Source};
+use super::protocol::{Answer, CodeMapping, NamedPlace, Place, Request, Source};
+use crate::{
+    confine::{self, Limits},
+    message,
+};
+
+/// What the reader may use. Mapped files do not count as memory; its descriptors are standard input and
+/// outputs, and the file that was just received.
+const LIMITS: Limits = Limits {
+    memory_bytes: 2 << 30,
+    descriptors: 16,
+};
 
 /// Becomes the reader: answers on standard input until that closes.
 pub fn run() -> io::Result<()> {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    confine::give_up_rights()?;
+    confine::give_up_rights(LIMITS)?;
     serve(&stream)
 }
 
 /// Answers one request after the other until nobody asks any more.
 fn serve(stream: &UnixStream) -> io::Result<()> {
     let mut reader = Reader::default();
-    while let Some((request, descriptor)) = protocol::receive(stream)? {
+    while let Some((request, descriptor)) = message::receive(stream)? {
         let answer = reader.answer(request, descriptor);
-        protocol::send(stream, &answer, None::<BorrowedFd<'_>>)?;
+        message::send(stream, &answer, None::<BorrowedFd<'_>>)?;
     }
     Ok(())
 }

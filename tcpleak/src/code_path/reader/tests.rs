@@ -13,8 +13,8 @@ impl Asked {
     }
 
     fn ask(&self, request: &Request, file: Option<&File>) -> Answer {
-        protocol::send(&self.0, request, file).unwrap();
-        protocol::receive(&self.0).unwrap().unwrap().0
+        message::send(&self.0, request, file).unwrap();
+        message::receive(&self.0).unwrap().unwrap().0
     }
 }
 

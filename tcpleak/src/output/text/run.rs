@@ -57,7 +57,7 @@ impl Text {
     }
 
     /// Who does what, as a sentence.
-    pub(in crate::output) fn sentence(group: &Group) -> String {
+    pub(crate) fn sentence(group: &Group) -> String {
         let (subject, predicate) = (headline::subject(group), headline::predicate(group));
         format!("{subject} {predicate}.").replace('\u{a0}', " ")
     }

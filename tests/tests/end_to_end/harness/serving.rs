@@ -36,6 +36,12 @@ impl Serving {
     /// Serves on some port of this host, with surveys that come soon; returns when it listens.
     #[track_caller]
     pub fn start(options: &[&str]) -> Self {
+        Self::start_with(&[], options)
+    }
+
+    /// As [`Self::start`], with these environment variables.
+    #[track_caller]
+    pub fn start_with(environment: &[(&str, &str)], options: &[&str]) -> Self {
         let mut command = command(&["serve", "--interval", "200ms", "--budget", "50%"]);
         if !options.contains(&"--min-age") {
             command.args(["--min-age", "500ms"]);
@@ -44,6 +50,7 @@ impl Serving {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         let mut child = command
+            .envs(environment.iter().copied())
             .args(options)
             .spawn()
             .expect("tcpleak can be started");
@@ -120,6 +127,16 @@ impl Serving {
             .set_read_timeout(Some(patience()))
             .expect("a time-out can be set");
         stream
+    }
+
+    /// Waits until there were so many more surveys.
+    #[track_caller]
+    pub fn wait_for_surveys(&self, more: u32) {
+        let surveys = || self.get("/metrics").metric("tcpleak_surveys_total", &[]);
+        let start = surveys().unwrap_or_default();
+        wait_until("tcpleak goes on with its surveys", || {
+            surveys() >= Some(start + f64::from(more))
+        });
     }
 
     /// Waits for a report that is as wanted.

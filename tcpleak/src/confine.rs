@@ -1,4 +1,4 @@
-//! What the reader gives up before it reads anything: every right that it does not need.
+//! What a process that works for tcpleak gives up before anything else: every right that it does not need.
 
 use std::io;
 
@@ -11,22 +11,30 @@ use rustix::{
     },
 };
 
-/// Most memory of its own, in bytes. Mapped files do not count.
-const MEMORY: u64 = 2 << 30;
-/// Most descriptors: standard input and outputs, and the file that was just received.
-const DESCRIPTORS: u64 = 16;
 /// The user that owns nothing.
 const NOBODY: u32 = 65_534;
 
-/// Gives up everything but standard input and memory.
+/// What such a process, and each that it starts, may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Memory of its own, in bytes. Mapped files do not count.
+    pub memory_bytes: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+}
+
+/// Makes this process one without rights: of the user nobody if users can be changed, without capabilities
+/// and never to have any, within the limits. It ends with the thread that started it.
+///
+/// To be called before there is a second thread, as capabilities are those of a thread.
 ///
 /// # Errors
 ///
 /// When a right that it has cannot be given up.
-pub fn give_up_rights() -> io::Result<()> {
+pub fn give_up_rights(limits: Limits) -> io::Result<()> {
     limit(Resource::Core, 0)?;
-    limit(Resource::Data, MEMORY)?;
-    limit(Resource::Nofile, DESCRIPTORS)?;
+    limit(Resource::Data, limits.memory_bytes)?;
+    limit(Resource::Nofile, limits.descriptors)?;
     become_nobody()?;
     // A change of user clears it.
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -55,7 +63,12 @@ fn become_nobody() -> io::Result<()> {
     }
 }
 
-fn limit(resource: Resource, most: u64) -> io::Result<()> {
+/// Lowers a limit for good.
+///
+/// # Errors
+///
+/// When it is lower already.
+pub fn limit(resource: Resource, most: u64) -> io::Result<()> {
     let limit = Rlimit {
         current: Some(most),
         maximum: Some(most),

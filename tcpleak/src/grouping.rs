@@ -422,7 +422,7 @@ fn notes(tracker: &Tracker) -> Vec<String> {
     });
     note(counts.namespaces_missed, &|number| {
         format!(
-            "{number} network namespaces could not be entered: their unaccepted sockets are not shown, and their sockets not counted."
+            "At least {number} network namespaces could not be entered: their unaccepted sockets are not shown, and their sockets not counted."
         )
     });
     notes

@@ -150,23 +150,35 @@ pub struct NetworkNamespace {
     pub pid: u32,
 }
 
-/// The network namespaces that processes live in, ascending by pid.
+/// The network namespaces of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkNamespaces {
+    /// Those that processes live in, ascending by pid.
+    pub known: Vec<NetworkNamespace>,
+    /// Whether there are processes that may not be looked into: nobody knows where they live.
+    pub hidden: bool,
+}
+
+/// The network namespaces of the host.
 ///
 /// A namespace that no process has as its own is not found: one that is only mounted somewhere or
-/// only used by a thread beside its process. Neither is one whose processes may not be inspected.
-pub fn network_namespaces() -> Vec<NetworkNamespace> {
+/// only used by a thread beside its process.
+pub fn network_namespaces() -> NetworkNamespaces {
     let mut pids = pids();
     pids.sort_unstable();
-    let mut found: Vec<NetworkNamespace> = Vec::new();
+    let mut found = NetworkNamespaces::default();
     for pid in pids {
-        let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/net")) else {
-            continue;
-        };
-        let Ok(inode) = u32::try_from(namespace.ino()) else {
-            continue;
-        };
-        if found.iter().all(|namespace| namespace.inode != inode) {
-            found.push(NetworkNamespace { inode, pid });
+        match fs::metadata(format!("/proc/{pid}/ns/net")) {
+            Ok(namespace) => {
+                let Ok(inode) = u32::try_from(namespace.ino()) else {
+                    continue;
+                };
+                if found.known.iter().all(|known| known.inode != inode) {
+                    found.known.push(NetworkNamespace { inode, pid });
+                }
+            }
+            // Another error says that it has ended.
+            Err(error) => found.hidden |= error.kind() == io::ErrorKind::PermissionDenied,
         }
     }
     found

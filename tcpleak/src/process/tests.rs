@@ -212,7 +212,7 @@ fn the_control_group_is_the_unified_one_or_the_longest() {
 #[test]
 fn the_network_namespace_of_this_process_is_found_once() {
     let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
-    let found = network_namespaces();
+    let NetworkNamespaces { known: found, .. } = network_namespaces();
     let with_inode = |inode| {
         found
             .iter()

@@ -12,14 +12,18 @@ use crate::harness::{finish, tcpleak_binary};
 /// The user "nobody".
 const NOBODY: u32 = 65_534;
 
-#[test]
-fn without_root_the_message_names_the_cause_and_the_way_out() {
-    // Nobody may not be able to look into the directory where tcpleak was built.
+/// A directory with tcpleak in it, that everybody may look into: into the one where it was built nobody may not.
+fn public_directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("there is a directory for temporary files");
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let program = directory.path().join("tcpleak");
-    fs::copy(tcpleak_binary(), &program).expect("tcpleak can be copied");
+    fs::copy(tcpleak_binary(), directory.path().join("tcpleak")).expect("tcpleak can be copied");
+    directory
+}
 
+#[test]
+fn without_root_the_message_names_the_cause_and_the_way_out() {
+    let directory = public_directory();
+    let program = directory.path().join("tcpleak");
     let commands = [&[][..], &["snapshot"], &["doctor"]];
     // Without programs, the descriptors of others are out of reach.
     let ways = ["", "lifecycle=none"];
@@ -47,4 +51,28 @@ fn without_root_the_message_names_the_cause_and_the_way_out() {
         );
         assert!(!said.contains("panicked"), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn who_may_not_look_into_processes_says_that_their_namespaces_are_not_known() {
+    let directory = public_directory();
+    let capabilities = "+bpf,+perfmon";
+    let mut traces_only = Command::new("setpriv");
+    traces_only
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(["--inh-caps", capabilities, "--ambient-caps", capabilities])
+        .arg(directory.path().join("tcpleak"))
+        .args(["snapshot", "--format", "json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let finished = finish(traces_only.spawn().expect("setpriv is installed"));
+    let document = finished.document();
+    let notes = document["notes"].as_array().expect("there is a list");
+    let told = notes.iter().filter_map(|note| note.as_str());
+    assert!(
+        told.into_iter()
+            .any(|note| note.contains("network namespaces could not be entered")),
+        "{notes:#?}"
+    );
 }

@@ -32,29 +32,34 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if cli.is_verbose() {
         show_kernel_log();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the event loop could not be started")?;
-    runtime.block_on(async {
-        match cli.command {
-            None => watch(cli.watch).await,
-            Some(Command::Snapshot(options)) => snapshot(options).await,
-            Some(Command::TimeWait(options)) => time_wait(options).await,
-            Some(Command::Run(options)) => run::run(options).await,
-            Some(Command::Serve(options)) => serve::serve(options).await,
-            Some(Command::Doctor(options)) => doctor::run(options).await,
-            Some(Command::LeakForDoctor) => doctor::leak(),
-            Some(Command::ReadCode) => {
-                reader::run().context("reading the code of programs")?;
-                Ok(ExitCode::SUCCESS)
-            }
-            Some(Command::RunOnLeak { command }) => {
-                on_leak::run(&command).context("running the command of --on-leak")?;
-                Ok(ExitCode::SUCCESS)
-            }
+    match cli.command {
+        Some(Command::LeakForDoctor) => doctor::leak(),
+        Some(Command::ReadCode) => {
+            reader::run().context("reading the code of programs")?;
+            Ok(ExitCode::SUCCESS)
         }
-    })
+        Some(Command::RunOnLeak { command }) => {
+            on_leak::run(&command).context("running the command of --on-leak")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        command => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the event loop could not be started")?
+            .block_on(observe(command, cli.watch)),
+    }
+}
+
+/// Runs a command that looks at the host.
+async fn observe(command: Option<Command>, watched: Watch) -> anyhow::Result<ExitCode> {
+    match command {
+        Some(Command::Snapshot(options)) => snapshot(options).await,
+        Some(Command::TimeWait(options)) => time_wait(options).await,
+        Some(Command::Run(options)) => run::run(options).await,
+        Some(Command::Serve(options)) => serve::serve(options).await,
+        Some(Command::Doctor(options)) => doctor::run(options).await,
+        _ => watch(watched).await,
+    }
 }
 
 /// Says what went wrong. That nobody reads on (`tcpleak | head`) is no fault.

@@ -1,21 +1,21 @@
 //! A leak to find.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write as _},
+    io::{self, Read, Write as _},
     net::{TcpListener, TcpStream},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, ChildStdin, Command, ExitCode, Stdio},
 };
 
 use anyhow::Context as _;
 
-/// The leak itself, in a process of its own: a connection whose peer is gone, held until standard
-/// input ends.
+/// The leak itself, in a process of its own: a connection whose peer is gone, opened when there is a line on
+/// standard input, and held until that ends.
 pub fn leak() -> anyhow::Result<ExitCode> {
+    let mut words = io::stdin().lock().take(2);
+    words.read_exact(&mut [0])?;
     let held =
         open_and_forget().context("a connection on the loopback interface could not be made")?;
-    println!("{}", held.peer_addr()?.port());
-    io::stdout().flush()?;
-    io::stdin().lock().take(1).read_to_end(&mut Vec::new())?;
+    words.read_to_end(&mut Vec::new())?;
     drop(held);
     Ok(ExitCode::SUCCESS)
 }
@@ -35,29 +35,31 @@ fn open_and_forget() -> io::Result<TcpStream> {
 /// The child process that leaks. It ends when its standard input does.
 pub struct Leak {
     child: Child,
-    /// The port that its connection goes to.
-    pub port: u16,
+    words: Option<ChildStdin>,
 }
 
 impl Leak {
-    /// Starts it, and waits until it leaks.
+    /// Starts it. It does nothing yet.
     pub fn start() -> anyhow::Result<Self> {
         let itself = std::env::current_exe().context("the path of tcpleak itself is not known")?;
         let mut child = Command::new(itself)
             .arg("leak-for-doctor")
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .spawn()
             .context("the process that leaks could not be started")?;
-        let mut said = String::new();
-        if let Some(output) = child.stdout.take() {
-            BufReader::new(output.take(16)).read_line(&mut said)?;
+        Ok(Self {
+            words: child.stdin.take(),
+            child,
+        })
+    }
+
+    /// Has it leak.
+    pub fn begin(&mut self) -> io::Result<()> {
+        match &mut self.words {
+            Some(words) => words.write_all(b"\n"),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
         }
-        let port = said
-            .trim()
-            .parse()
-            .context("the process that leaks did not say its port")?;
-        Ok(Self { child, port })
     }
 
     /// Its process id.
@@ -68,7 +70,7 @@ impl Leak {
 
 impl Drop for Leak {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
+        drop(self.words.take());
         // It was told to end; how it ended tells nothing.
         let _ = self.child.wait();
     }

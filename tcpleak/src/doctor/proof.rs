@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use super::{leak::Leak, line};
 use crate::{
@@ -38,12 +38,11 @@ struct Proof {
 
 /// Leaks a connection in a child process and waits until the report has it.
 async fn prove(probe: Probe) -> anyhow::Result<Proof> {
-    let leak = Leak::start()?;
-    let opened = Instant::now();
+    let mut leak = Leak::start()?;
     let select = Select {
         pid: vec![leak.pid()],
         comm: Vec::new(),
-        port: vec![leak.port],
+        port: Vec::new(),
         remote: Vec::new(),
         min_age: Duration::ZERO,
         open: None,
@@ -56,6 +55,10 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
         traceable: probe.can_trace(),
     };
     let mut observer = Observer::new(probe, select, rules, BUDGET)?;
+    // On a busy host code paths come at once, and there is room for so many only.
+    observer.look().await?;
+    leak.begin().context("the process that leaks has ended")?;
+    let opened = Instant::now();
     loop {
         let found = observer.look().await?.groups;
         if let Some(group) = found.into_iter().find(|group| group.leak) {

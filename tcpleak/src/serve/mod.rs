@@ -1,6 +1,6 @@
 //! `tcpleak serve`: watches for weeks, and answers over HTTP what it sees.
 //!
-//! Pure: [`Access`], what is [answered](answer), the [`Board`] that holds what was seen last. The [`Server`] and
+//! Pure: [`Access`], what is answered, the [`Board`] that holds what was seen last. The [`Server`] and
 //! the files of TLS are the edge to the world. It runs on a thread of its own: a slow client never delays
 //! a survey, and a survey never delays an answer.
 

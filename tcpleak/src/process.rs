@@ -16,6 +16,7 @@ use std::{
 };
 
 use lru::LruCache;
+use rustix::thread::CapabilitySet;
 
 use crate::{
     identity::{self, Identity, Names},
@@ -155,7 +156,8 @@ pub struct NetworkNamespace {
 pub struct NetworkNamespaces {
     /// Those that processes live in, ascending by pid.
     pub known: Vec<NetworkNamespace>,
-    /// Whether there are processes that may not be looked into: nobody knows where they live.
+    /// Whether tcpleak has no right to look into the processes of others: nobody knows where they live. A
+    /// single process that even who has it may not look into, as security modules have them, does not count.
     pub hidden: bool,
 }
 
@@ -166,6 +168,8 @@ pub struct NetworkNamespaces {
 pub fn network_namespaces() -> NetworkNamespaces {
     let mut pids = pids();
     pids.sort_unstable();
+    let may_look = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE));
     let mut found = NetworkNamespaces::default();
     for pid in pids {
         match fs::metadata(format!("/proc/{pid}/ns/net")) {
@@ -178,7 +182,9 @@ pub fn network_namespaces() -> NetworkNamespaces {
                 }
             }
             // Another error says that it has ended.
-            Err(error) => found.hidden |= error.kind() == io::ErrorKind::PermissionDenied,
+            Err(error) => {
+                found.hidden |= !may_look && error.kind() == io::ErrorKind::PermissionDenied;
+            }
         }
     }
     found

@@ -12,7 +12,6 @@ use crate::{
     cli::{CAPTURES, Cli, Command, Pace, Snapshot, TimeWait, Watch},
     code_path::reader,
     doctor,
-    judge::Rules,
     observer::Observer,
     on_leak,
     output::{Reporter, View},
@@ -84,13 +83,7 @@ async fn snapshot(options: Snapshot) -> anyhow::Result<ExitCode> {
         open: options.select.open,
         ..Options::default()
     })?;
-    let rules = Rules {
-        min_age: options.select.min_age,
-        open: options.select.open,
-        watching: false,
-        traceable: probe.can_trace(),
-    };
-    let mut observer = Observer::new(probe, options.select, rules, 1.0)?;
+    let mut observer = Observer::new(probe, options.select, false, 1.0)?;
     let report = observer.look().await?;
     reporter.finish(&report)?;
     Ok(status(&report))
@@ -108,14 +101,8 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         verbose: options.output.verbose,
         open: options.select.open,
     })?;
-    let rules = Rules {
-        min_age: options.select.min_age,
-        open: options.select.open,
-        watching: true,
-        traceable: probe.can_trace(),
-    };
     let pids = options.select.pid.clone();
-    let observer = Observer::new(probe, options.select, rules, options.pace.budget)?;
+    let observer = Observer::new(probe, options.select, true, options.pace.budget)?;
     let report = follow(observer, reporter, &options.pace, &pids).await?;
     Ok(status(&report))
 }
@@ -129,14 +116,8 @@ async fn time_wait(options: TimeWait) -> anyhow::Result<ExitCode> {
         ..Options::default()
     })?;
     let select = Select::everything(MIN_AGE);
-    let rules = Rules {
-        min_age: select.min_age,
-        open: select.open,
-        watching: !options.once,
-        traceable: probe.can_trace(),
-    };
     let mut observer =
-        Observer::new(probe, select, rules, options.pace.budget)?.with_ports(options.once);
+        Observer::new(probe, select, !options.once, options.pace.budget)?.with_ports(options.once);
     if options.once {
         reporter.finish(&observer.look().await?)?;
     } else {

@@ -11,8 +11,8 @@ use rustix::{
     },
 };
 
-/// The user that owns nothing.
-const NOBODY: u32 = 65_534;
+/// The user, and the group, that own nothing.
+pub const NOBODY: u32 = 65_534;
 
 /// What such a process, and each that it starts, may use.
 #[derive(Clone, Copy, Debug)]
@@ -39,28 +39,40 @@ pub fn give_up_rights(limits: Limits) -> io::Result<()> {
     // A change of user clears it.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     set_no_new_privs(true)?;
-    let none = CapabilitySet::empty();
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        },
-    )?;
-    Ok(())
+    Ok(keep_capabilities(CapabilitySet::empty())?)
 }
 
 /// Whoever may not change users has nothing to give up there.
 fn become_nobody() -> io::Result<()> {
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    let changed = set_thread_groups(&[])
-        .and_then(|()| set_thread_gid(group))
-        .and_then(|()| set_thread_uid(user));
-    match changed {
+    match become_user(Uid::from_raw(NOBODY), Gid::from_raw(NOBODY)) {
         Ok(()) | Err(Errno::PERM) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Makes this thread one of a user, in this group and no other.
+///
+/// # Errors
+///
+/// When it may not change users.
+pub fn become_user(user: Uid, group: Gid) -> Result<(), Errno> {
+    set_thread_groups(&[])?;
+    set_thread_gid(group)?;
+    set_thread_uid(user)
+}
+
+/// Leaves this thread these capabilities and no others, and none to the programs that it starts.
+///
+/// # Errors
+///
+/// When it does not have them.
+pub fn keep_capabilities(kept: CapabilitySet) -> Result<(), Errno> {
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets)
 }
 
 /// Lowers a limit for good.

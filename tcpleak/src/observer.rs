@@ -66,9 +66,16 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// An observer that has not looked yet, and that keeps within a budget (a part of one CPU). Fails
+    /// An observer that has not looked yet, and that keeps within a budget (a part of one CPU);
+    /// `watching` says that it will look more than once, and that connections are traced meanwhile. Fails
     /// when the threads that take code paths cannot be started.
-    pub fn new(probe: Probe, select: Select, rules: Rules, budget: f64) -> io::Result<Self> {
+    pub fn new(probe: Probe, select: Select, watching: bool, budget: f64) -> io::Result<Self> {
+        let rules = Rules {
+            min_age: select.min_age,
+            open: select.open,
+            watching,
+            traceable: probe.can_trace(),
+        };
         let mut observer = Self {
             probe,
             select,

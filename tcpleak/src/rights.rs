@@ -7,11 +7,10 @@ use std::{fs::File, io::Read as _, str::FromStr};
 use anyhow::{Context as _, bail};
 use rustix::{
     process::{Gid, Uid},
-    thread::{
-        CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
-        set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid,
-    },
+    thread::{CapabilitySet, capabilities, set_keep_capabilities, set_no_new_privs},
 };
+
+use crate::confine::{self, NOBODY};
 
 /// The capabilities that are kept, by their names, and what each is for.
 pub const KEPT: [(CapabilitySet, &str, &str); 6] = [
@@ -43,8 +42,6 @@ pub const KEPT: [(CapabilitySet, &str, &str); 6] = [
     ),
 ];
 
-/// The user that owns nothing.
-const NOBODY: u32 = 65_534;
 /// Most bytes that are read of the list of users.
 const PASSWD_BYTES: u64 = 1 << 20;
 
@@ -77,22 +74,12 @@ pub fn give_up(user: &User) -> anyhow::Result<()> {
     let before = capabilities(None).context("capabilities")?;
     set_no_new_privs(true).context("no_new_privs")?;
     if !uid.is_root() && before.effective.contains(CapabilitySet::SETUID) {
-        let become_user = || -> rustix::io::Result<()> {
-            set_keep_capabilities(true)?;
-            set_thread_groups(&[])?;
-            set_thread_gid(gid)?;
-            set_thread_uid(uid)
-        };
-        become_user().with_context(|| format!("cannot become user {}", user.0))?;
+        let changed = set_keep_capabilities(true).and_then(|()| confine::become_user(uid, gid));
+        changed.with_context(|| format!("cannot become user {}", user.0))?;
     }
     let kept = KEPT.iter().map(|(capability, ..)| *capability);
     let kept = before.permitted & kept.collect::<CapabilitySet>();
-    let sets = CapabilitySets {
-        effective: kept,
-        permitted: kept,
-        inheritable: CapabilitySet::empty(),
-    };
-    set_capabilities(None, sets).context("capabilities cannot be given up")
+    confine::keep_capabilities(kept).context("capabilities cannot be given up")
 }
 
 impl User {

@@ -6,7 +6,6 @@ use anyhow::{Context as _, ensure};
 
 use super::{leak::Leak, line};
 use crate::{
-    judge::Rules,
     observer::Observer,
     plain::plain,
     probe::{Job, Probe},
@@ -48,13 +47,7 @@ async fn prove(probe: Probe) -> anyhow::Result<Proof> {
         open: None,
         all: false,
     };
-    let rules = Rules {
-        min_age: select.min_age,
-        open: select.open,
-        watching: true,
-        traceable: probe.can_trace(),
-    };
-    let mut observer = Observer::new(probe, select, rules, BUDGET)?;
+    let mut observer = Observer::new(probe, select, true, BUDGET)?;
     // On a busy host code paths come at once, and there is room for so many only.
     observer.look().await?;
     leak.begin().context("the process that leaks has ended")?;

@@ -30,7 +30,6 @@ use self::{
 };
 use crate::{
     cli::Run,
-    judge::Rules,
     observer::Observer,
     probe::{Following, Options, Probe},
     process,
@@ -109,14 +108,8 @@ async fn prepare(options: &Run) -> anyhow::Result<(Watch, Inherited)> {
     let following = probe.take_following().context(
         "this kernel does not let tcpleak trace what a command does; `tcpleak doctor` says why",
     )?;
-    let rules = Rules {
-        min_age: options.min_age,
-        open: None,
-        watching: true,
-        traceable: true,
-    };
     let mut watch = Watch {
-        observer: Observer::new(probe, Select::everything(options.min_age), rules, BUDGET)?,
+        observer: Observer::new(probe, Select::everything(options.min_age), true, BUDGET)?,
         following,
         signals,
         suppressions,

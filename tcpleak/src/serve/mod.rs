@@ -27,7 +27,6 @@ pub use self::{
 };
 use crate::{
     cli::Serve,
-    judge::Rules,
     observer::Observer,
     on_leak::{OnLeak, Prepared},
     otlp::Otlp,
@@ -57,15 +56,9 @@ pub async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
         open: options.select.open,
         ..Options::default()
     })?;
-    let rules = Rules {
-        min_age: options.select.min_age,
-        open: options.select.open,
-        watching: true,
-        traceable: probe.can_trace(),
-    };
     rights::give_up(&options.user)?;
     // Threads keep the rights that their maker had: none is made before.
-    let observer = Observer::new(probe, options.select, rules, options.budget)?;
+    let observer = Observer::new(probe, options.select, true, options.budget)?;
     let board = Arc::new(Board::new(options.interval));
     let server = Server::start(listen, board.clone())?;
     anstream::eprintln!("tcpleak: listening on {}", server.address());

@@ -172,20 +172,34 @@ impl Sock {
     /// Both ends, and the network namespace.
     #[inline(always)]
     pub fn endpoints(self, ends: &mut Endpoints) {
-        if self.tcp.read::<u16>(offset!(sk_family)) == AF_INET6 {
-            self.tcp
-                .read_into(offset!(sk_v6_rcv_saddr), &mut ends.local);
+        self.local_end(ends);
+        if self.is_ipv6() {
             self.tcp.read_into(offset!(sk_v6_daddr), &mut ends.remote);
         } else {
-            write_v4_mapped(&mut ends.local, self.tcp.read(offset!(sk_rcv_saddr)));
             write_v4_mapped(&mut ends.remote, self.tcp.read(offset!(sk_daddr)));
         }
-        ends.local_port = u16::from_be(self.tcp.read(offset!(inet_sport)));
         ends.remote_port = u16::from_be(self.tcp.read(offset!(sk_dport)));
         ends.netns = match self.tcp.follow(offset!(sk_net)) {
             Some(net) => net.read(offset!(net_inum)),
             None => 0,
         };
+    }
+
+    /// The local end.
+    #[inline(always)]
+    pub fn local_end(self, ends: &mut Endpoints) {
+        if self.is_ipv6() {
+            self.tcp
+                .read_into(offset!(sk_v6_rcv_saddr), &mut ends.local);
+        } else {
+            write_v4_mapped(&mut ends.local, self.tcp.read(offset!(sk_rcv_saddr)));
+        }
+        ends.local_port = u16::from_be(self.tcp.read(offset!(inet_sport)));
+    }
+
+    #[inline(always)]
+    fn is_ipv6(self) -> bool {
+        self.tcp.read::<u16>(offset!(sk_family)) == AF_INET6
     }
 
     /// Whether a survey must know more about it, whoever holds it: it listens, its peer is gone, does

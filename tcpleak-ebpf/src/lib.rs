@@ -141,7 +141,7 @@ pub struct Connection {
     pub cgroup_id: u64,
     /// Who opened it; zeroed when unknown.
     pub opener: Task,
-    /// Who sent the local FIN; zeroed when nobody did.
+    /// Who sent the local FIN, where nobody is known who opened it; zeroed otherwise.
     pub closer: Task,
     /// The ends at the time of opening. A local port of zero was not chosen yet.
     pub ends: Endpoints,

@@ -293,11 +293,11 @@ fn passively_opened(context: &impl EbpfContext, sock: Sock) {
     }
 }
 
-/// The local port is known only now.
+/// The local end is known only now.
 fn connected(sock: Sock) {
     if let Some(record) = CONNECTIONS.get_ptr_mut(sock.key()) {
         // SAFETY: as in `accepted`.
-        sock.endpoints(unsafe { &mut (*record).ends });
+        sock.local_end(unsafe { &mut (*record).ends });
     }
 }
 
@@ -337,10 +337,13 @@ fn closed(sock: Sock, closer: Option<&Task>) {
     // SAFETY: as in `accepted`.
     let record = unsafe { &mut *record };
     record.closed_at = now();
-    match closer {
-        Some(closer) => record.closer = *closer,
-        None => {
-            describe_current_process(&mut record.closer);
+    // Who opened it has it, as a rule: another is asked for only where nobody is known.
+    if record.opener.tgid == 0 {
+        match closer {
+            Some(closer) => record.closer = *closer,
+            None => {
+                describe_current_process(&mut record.closer);
+            }
         }
     }
     if current_is_ending() {

@@ -8,9 +8,8 @@ use crate::harness::{Fixture, NetworkNamespace, Server, Tracer, patience, run};
 
 /// A namespace that gives out so many ports, in which sockets wait the whole minute.
 fn narrow(ports: u16) -> NetworkNamespace {
-    let namespace = NetworkNamespace::new();
+    let namespace = NetworkNamespace::that_keeps_time_wait();
     namespace.set("ip_local_port_range", &format!("40000 {}", 39_999 + ports));
-    namespace.set("tcp_tw_reuse", "0");
     namespace
 }
 
@@ -134,9 +133,9 @@ fn ports_are_counted_for_each_destination_and_those_that_were_bound_for_all() {
 #[test]
 fn ports_in_time_wait_that_the_kernel_reuses_are_not_missing() {
     let namespace = narrow(100);
-    namespace.set("tcp_tw_reuse", "2");
     let server = serve(&namespace, "127.0.0.1:8080");
     let _client = close_first(&namespace, "close-first", &server, 60);
+    namespace.set("tcp_tw_reuse", "2");
     let mut tracer = Tracer::of_ports();
     let report = tracer.wait_for_report("ports that can be reused", |report| {
         headroom(report, &namespace, &server).is_some_and(|ports| ports["reusable"] == 60)

@@ -50,7 +50,7 @@ fn client(namespace: &NetworkNamespace, arguments: &[&str]) -> Fixture {
 
 #[test]
 fn a_client_that_closes_first_owns_its_time_wait_with_its_code() {
-    let namespace = NetworkNamespace::new();
+    let namespace = NetworkNamespace::that_keeps_time_wait();
     let server = serve(&namespace, "127.0.0.1:0");
     let mut client = client(&namespace, &["close-first", &server, "50"]);
     let mut tracer = Tracer::of_ports();
@@ -74,7 +74,7 @@ fn a_client_that_closes_first_owns_its_time_wait_with_its_code() {
 
 #[test]
 fn it_is_the_same_over_ipv6() {
-    let namespace = NetworkNamespace::new();
+    let namespace = NetworkNamespace::that_keeps_time_wait();
     let server = serve(&namespace, "[::1]:0");
     let mut client = client(&namespace, &["close-first", &server, "20"]);
     let mut tracer = Tracer::of_ports();
@@ -87,7 +87,7 @@ fn it_is_the_same_over_ipv6() {
 
 #[test]
 fn a_server_that_closes_first_owns_it_with_the_code_that_closes() {
-    let namespace = NetworkNamespace::new();
+    let namespace = NetworkNamespace::that_keeps_time_wait();
     let mut server = client(&namespace, &["accept-and-close-first", "127.0.0.1:0", "30"]);
     let at = server.address();
     let mut tracer = Tracer::of_ports();
@@ -114,7 +114,7 @@ fn a_server_that_closes_first_owns_it_with_the_code_that_closes() {
 
 #[test]
 fn what_is_older_than_tcpleak_is_shown_as_such() {
-    let namespace = NetworkNamespace::new();
+    let namespace = NetworkNamespace::that_keeps_time_wait();
     let server = serve(&namespace, "127.0.0.1:0");
     let mut before = client(&namespace, &["close-first", &server, "20"]);
     before.go();
@@ -135,7 +135,7 @@ fn what_is_older_than_tcpleak_is_shown_as_such() {
 
 #[test]
 fn once_everything_is_older() {
-    let namespace = NetworkNamespace::new();
+    let namespace = NetworkNamespace::that_keeps_time_wait();
     let server = serve(&namespace, "127.0.0.1:0");
     let mut client = client(&namespace, &["close-first", &server, "20"]);
     client.go();
@@ -154,7 +154,7 @@ fn once_everything_is_older() {
 #[test]
 fn runs_of_curl_against_nginx_are_counted_as_the_kernel_counts_them() {
     const RUNS: usize = 50;
-    let namespace = NetworkNamespace::new();
+    let namespace = NetworkNamespace::that_keeps_time_wait();
     let nginx = namespace.enter(|| Nginx::start("", "location / { return 204; }"));
     let mut tracer = Tracer::of_ports();
     // Whoever asked whether nginx listens has closed first too.
@@ -178,12 +178,19 @@ fn runs_of_curl_against_nginx_are_counted_as_the_kernel_counts_them() {
         counted.abs_diff(RUNS as u64) <= 1,
         "{counted} of {RUNS}: {rows:#?}"
     );
+    // Where the path that opens was not sampled, because so much else went on, that which closes may be.
     assert!(
-        of_curl.iter().all(|row| !row["origin"].is_null()),
+        of_curl
+            .iter()
+            .all(|row| !row["origin"].is_null() || !row["close"].is_null()),
         "{rows:#?}"
     );
     let processes = of_curl.iter().map(|row| row["pids_total"].as_u64());
     let processes: Option<u64> = processes.sum();
-    assert_eq!(processes, Some(counted), "each was a process of its own");
+    assert_eq!(
+        processes,
+        Some(counted),
+        "each was a process of its own: {rows:#?}"
+    );
     assert_eq!(count(&rows.iter().collect::<Vec<_>>()), total as u64);
 }

@@ -48,6 +48,9 @@ fn flags(architecture: &str) -> Vec<String> {
         format!("--cfg=bpf_target_arch=\"{architecture}\""),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        // What is cleared or copied within the programs is so by words, in place. In order, which is meant
+        // for packets, it would be by calls that take each byte by itself.
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
     ]
 }
 

@@ -30,6 +30,15 @@ impl NetworkNamespace {
         namespace
     }
 
+    /// Makes one in which a socket in TIME_WAIT stays its minute. Otherwise, on a busy host, a FIN that is
+    /// sent once more in vain has the peer reset what waits, and a new connection may take its port.
+    pub fn that_keeps_time_wait() -> Self {
+        let namespace = Self::new();
+        namespace.set("tcp_rfc1337", "1");
+        namespace.set("tcp_tw_reuse", "0");
+        namespace
+    }
+
     /// Runs `ip` with these arguments inside the namespace.
     pub fn ip(&self, arguments: &str) {
         let prefix = ["-n", &self.name];

@@ -39,25 +39,26 @@ static CLOSES_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0
 /// loop for all, as a rule.
 #[inline(always)]
 pub fn wants_path(sock: Sock) -> bool {
-    match record(sock) {
+    // SAFETY: entries are freed only after a grace period, and this one is read at once.
+    match unsafe { CONNECTIONS.get(sock.key()) } {
         Some(record) => record.origin == 0 || is_accepted(record),
         None => true,
     }
 }
 
-/// Counts a connection that `task` is the first to close; `path` is zero where none was captured.
+/// Counts a connection that `task` is the first to close, which has this record if any; `path` is zero where
+/// none was captured.
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "by value, keys and counts would take room on the stack, which is short of it"
 )]
 #[inline(always)]
-pub fn count_close(sock: Sock, task: &Task, path: u64) {
+pub fn count_close(sock: Sock, record: Option<&Connection>, task: &Task, path: u64) {
     let Some(scratch) = CLOSES_SCRATCH.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: the slot is this CPU's, and a program does not interrupt itself.
     let Scratch { of, new, ends } = unsafe { &mut *scratch };
-    let record = record(sock);
     match record {
         Some(record) => *ends = record.ends,
         None => sock.endpoints(ends),
@@ -131,12 +132,6 @@ fn index_of(at: u64) -> usize {
 #[inline(always)]
 fn counted(at: u64, number: u64) -> u64 {
     (at >> CLOSE_SPAN) << 32 | number
-}
-
-#[inline(always)]
-fn record(sock: Sock) -> Option<&'static Connection> {
-    // SAFETY: entries are freed only after a grace period, and read before the program ends.
-    unsafe { CONNECTIONS.get(sock.key()) }
 }
 
 #[inline(always)]

@@ -13,13 +13,17 @@ use tcpleak_ebpf::{Connection, Counter, Sighting, cost_slot::LIFECYCLE};
 use crate::{
     cost::account,
     field,
-    kernel::{Address, Sock, current_start, describe_current_process, ids_of, offset, start_of},
+    kernel::{Address, Current, Sock, current_start, ids_of, offset, start_of},
     maps::count,
 };
 
 /// When each process that is followed started, by process id; zero when that is not known.
 #[map]
 static FOLLOWED: HashMap<u32, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Set by the loader: one when processes are followed.
+#[unsafe(no_mangle)]
+static FOLLOWS: u32 = 0;
 
 /// Set by the loader: one when nothing else matters than the processes that are followed.
 #[unsafe(no_mangle)]
@@ -93,9 +97,20 @@ fn forget(process: u32) {
     let _ = FOLLOWED.remove(process);
 }
 
+/// Whether processes are followed at all.
+#[inline(always)]
+pub fn follows_any() -> bool {
+    // SAFETY: a plain read of an initialised static, read so that the compiler cannot take today's zero
+    // for granted.
+    unsafe { core::ptr::read_volatile(&raw const FOLLOWS) != 0 }
+}
+
 /// Whether the running process is followed.
 #[inline(always)]
 pub fn follows_current() -> bool {
+    if !follows_any() {
+        return false;
+    }
     let process = (bpf_get_current_pid_tgid() >> 32) as u32;
     follows(process, current_start)
 }
@@ -113,8 +128,7 @@ fn follows(process: u32, start: impl FnOnce() -> u64) -> bool {
 /// Whether anything that the running process does may matter.
 #[inline(always)]
 pub fn minds_current() -> bool {
-    // SAFETY: a plain read of an initialised static, read so that the compiler cannot take today's zero
-    // for granted.
+    // SAFETY: as in `follows_any`.
     let only_followed = unsafe { core::ptr::read_volatile(&raw const ONLY_FOLLOWED) };
     only_followed == 0 || follows_current()
 }
@@ -127,7 +141,7 @@ fn is_starter() -> bool {
 
 /// The kernel closes a connection because its process ends: tells of it as it was until now.
 #[inline(always)]
-pub fn tell_of_end(sock: Sock, record: &Connection) {
+pub fn tell_of_end(sock: Sock, record: &Connection, current: Current) {
     if !follows_current() {
         return;
     }
@@ -143,6 +157,6 @@ pub fn tell_of_end(sock: Sock, record: &Connection) {
     };
     sock.describe(&mut sighting.socket);
     sighting.connection = *record;
-    describe_current_process(&mut sighting.holder);
+    current.describe(&mut sighting.holder);
     entry.submit(0);
 }

@@ -4,7 +4,7 @@
 //! travels to user space as data, where it fits no socket.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_task, bpf_jiffies64, bpf_probe_read_kernel,
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_jiffies64, bpf_probe_read_kernel,
     generated::bpf_probe_read_kernel as raw_probe_read_kernel,
 };
 use tcpleak_ebpf::{Endpoints, Offsets, PathHeader, Socket, Task, tcp_state};
@@ -78,6 +78,51 @@ impl Address {
     }
 }
 
+/// Whether no process can reach this `struct sock` any more, whatever kind of socket it is.
+#[inline(always)]
+pub fn is_orphaned(sock: Address) -> bool {
+    sock.read::<u64>(offset!(sk_flags)) & SOCK_DEAD != 0
+}
+
+/// The beginning of a `struct sock`, where its ends are, copied at once: to have each member read by the
+/// helper takes several times as long.
+struct Beginning {
+    sock: Address,
+    words: [u64; Self::WORDS],
+}
+
+impl Beginning {
+    const WORDS: usize = 12;
+
+    #[inline(always)]
+    fn of(sock: Address) -> Self {
+        let mut words = [0; Self::WORDS];
+        sock.read_into(0, &mut words);
+        Self { sock, words }
+    }
+
+    /// The member at an offset, which is a constant to the verifier. The kernel may have it elsewhere.
+    #[inline(always)]
+    fn read<T: Copy + Default>(&self, offset: u32) -> T {
+        let end = offset as usize + size_of::<T>();
+        if end > size_of_val(&self.words) {
+            return self.sock.read(offset);
+        }
+        let start = (&raw const self.words).cast::<u8>();
+        // SAFETY: it lies within the words, and members are aligned in the kernel's structure as here.
+        unsafe { *start.add(offset as usize).cast::<T>() }
+    }
+
+    /// Its local port. What is left of one that gave its port back is elsewhere.
+    #[inline(always)]
+    fn local_port(&self) -> u16 {
+        match self.read(offset!(sk_num)) {
+            0 => u16::from_be(self.sock.read(offset!(inet_sport))),
+            port => port,
+        }
+    }
+}
+
 /// A `struct sock` known to be a TCP one, so that reading it as a `struct tcp_sock` is sound.
 #[derive(Clone, Copy)]
 pub struct Sock {
@@ -87,22 +132,27 @@ pub struct Sock {
 }
 
 impl Sock {
-    /// Checks family, type and protocol of a `struct sock`. An MPTCP socket gives the first of the
-    /// TCP sockets below it, which has the sequence numbers; the state is that of the MPTCP socket,
-    /// whose peer can close it while the TCP socket stays.
+    /// Checks family, type and protocol of a `struct sock`.
     #[inline(always)]
     pub fn checked(address: Address) -> Option<Self> {
         let family: u16 = address.read(offset!(sk_family));
-        let kind: u16 = address.read(offset!(sk_type));
-        if (family != AF_INET && family != AF_INET6) || kind != SOCK_STREAM {
+        if family != AF_INET && family != AF_INET6 {
             return None;
         }
-        match address.read::<u16>(offset!(sk_protocol)) {
-            IPPROTO_TCP => Some(Self {
+        Self::of_inet(address)
+    }
+
+    /// Checks type and protocol of a `struct sock` that is one of IPv4 or IPv6. An MPTCP socket gives the
+    /// first of the TCP sockets below it, which has the sequence numbers; the state is that of the MPTCP
+    /// socket, whose peer can close it while the TCP socket stays.
+    #[inline(always)]
+    pub fn of_inet(address: Address) -> Option<Self> {
+        match kind_and_protocol(address) {
+            (SOCK_STREAM, IPPROTO_TCP) => Some(Self {
                 tcp: address,
                 outer: address,
             }),
-            IPPROTO_MPTCP if offset!(mptcp_first) != 0 => {
+            (SOCK_STREAM, IPPROTO_MPTCP) if offset!(mptcp_first) != 0 => {
                 let tcp = address.follow(offset!(mptcp_first))?;
                 (tcp.read::<u16>(offset!(sk_protocol)) == IPPROTO_TCP).then_some(Self {
                     tcp,
@@ -152,7 +202,13 @@ impl Sock {
     /// Whether no process can reach it any more.
     #[inline(always)]
     pub fn is_orphaned(self) -> bool {
-        self.tcp.read::<u64>(offset!(sk_flags)) & SOCK_DEAD != 0
+        is_orphaned(self.tcp)
+    }
+
+    /// Whether it has a local port at this time: before it connects, one that the program bound it to.
+    #[inline(always)]
+    pub fn has_port(self) -> bool {
+        self.tcp.read::<u16>(offset!(sk_num)) != 0
     }
 
     /// Whether this side has begun to end it: close() says so before it changes the state.
@@ -172,34 +228,32 @@ impl Sock {
     /// Both ends, and the network namespace.
     #[inline(always)]
     pub fn endpoints(self, ends: &mut Endpoints) {
-        self.local_end(ends);
-        if self.is_ipv6() {
-            self.tcp.read_into(offset!(sk_v6_daddr), &mut ends.remote);
+        let sock = Beginning::of(self.tcp);
+        if sock.read::<u16>(offset!(sk_family)) == AF_INET6 {
+            write(&mut ends.local, sock.read(offset!(sk_v6_rcv_saddr)));
+            write(&mut ends.remote, sock.read(offset!(sk_v6_daddr)));
         } else {
-            write_v4_mapped(&mut ends.remote, self.tcp.read(offset!(sk_daddr)));
+            write(&mut ends.local, v4_mapped(sock.read(offset!(sk_rcv_saddr))));
+            write(&mut ends.remote, v4_mapped(sock.read(offset!(sk_daddr))));
         }
-        ends.remote_port = u16::from_be(self.tcp.read(offset!(sk_dport)));
-        ends.netns = match self.tcp.follow(offset!(sk_net)) {
-            Some(net) => net.read(offset!(net_inum)),
-            None => 0,
+        ends.local_port = sock.local_port();
+        ends.remote_port = u16::from_be(sock.read(offset!(sk_dport)));
+        ends.netns = match sock.read::<u64>(offset!(sk_net)) {
+            0 => 0,
+            net => Address(net).read(offset!(net_inum)),
         };
     }
 
     /// The local end.
     #[inline(always)]
     pub fn local_end(self, ends: &mut Endpoints) {
-        if self.is_ipv6() {
-            self.tcp
-                .read_into(offset!(sk_v6_rcv_saddr), &mut ends.local);
+        let sock = Beginning::of(self.tcp);
+        if sock.read::<u16>(offset!(sk_family)) == AF_INET6 {
+            write(&mut ends.local, sock.read(offset!(sk_v6_rcv_saddr)));
         } else {
-            write_v4_mapped(&mut ends.local, self.tcp.read(offset!(sk_rcv_saddr)));
+            write(&mut ends.local, v4_mapped(sock.read(offset!(sk_rcv_saddr))));
         }
-        ends.local_port = u16::from_be(self.tcp.read(offset!(inet_sport)));
-    }
-
-    #[inline(always)]
-    fn is_ipv6(self) -> bool {
-        self.tcp.read::<u16>(offset!(sk_family)) == AF_INET6
+        ends.local_port = sock.local_port();
     }
 
     /// Whether a survey must know more about it, whoever holds it: it listens, its peer is gone, does
@@ -316,10 +370,18 @@ impl Sock {
 /// The process that `task` (a `struct task_struct`) belongs to, and the thread it is.
 #[inline(always)]
 pub fn describe_task(task: Address, description: &mut Task) {
-    let leader = task.follow(offset!(task_group_leader)).unwrap_or(task);
+    (description.tgid, description.tid) = ids_of(task);
+    describe_leader(task, description);
+}
+
+/// What the process of a task is called, and when it started. Its first thread stands for it.
+#[inline(always)]
+fn describe_leader(task: Address, description: &mut Task) {
+    let leader = match description.tid == description.tgid {
+        true => task,
+        false => task.follow(offset!(task_group_leader)).unwrap_or(task),
+    };
     description.start_ns = leader.read(offset!(task_start_boottime));
-    description.tgid = task.read(offset!(task_tgid));
-    description.tid = task.read(offset!(task_pid));
     leader.read_into(offset!(task_comm), &mut description.comm);
 }
 
@@ -346,27 +408,49 @@ pub fn current_start() -> u64 {
     )
 }
 
-/// Whether the running process is ending: what it does now, the kernel does for it.
-#[inline(always)]
-pub fn current_is_ending() -> bool {
-    current().read::<u32>(offset!(task_flags)) & PF_EXITING != 0
-}
-
 /// Process id and thread id of a `struct task_struct`.
 #[inline(always)]
 pub fn ids_of(task: Address) -> (u32, u32) {
     (task.read(offset!(task_tgid)), task.read(offset!(task_pid)))
 }
 
-/// The running process. False for a kernel thread, whose sockets belong to nobody.
-#[inline(always)]
-pub fn describe_current_process(description: &mut Task) -> bool {
-    let current = current();
-    if current.read::<u32>(offset!(task_flags)) & PF_KTHREAD != 0 {
-        return false;
+/// The running thread.
+#[derive(Clone, Copy)]
+pub struct Current {
+    flags: u32,
+}
+
+impl Current {
+    /// Looks at it.
+    #[inline(always)]
+    pub fn get() -> Self {
+        let flags = current().read(offset!(task_flags));
+        Self { flags }
     }
-    describe_task(current, description);
-    true
+
+    /// Whether its process is ending: what it does now, the kernel does for it.
+    #[inline(always)]
+    pub fn is_ending(self) -> bool {
+        self.flags & PF_EXITING != 0
+    }
+
+    /// Whether it has a user stack of its own: a kernel thread of io_uring has none.
+    #[inline(always)]
+    pub fn has_user_stack(self) -> bool {
+        self.flags & (PF_KTHREAD | PF_IO_WORKER) == 0
+    }
+
+    /// Describes its process. False for a kernel thread, whose sockets belong to nobody.
+    #[inline(always)]
+    pub fn describe(self, description: &mut Task) -> bool {
+        if self.flags & PF_KTHREAD != 0 {
+            return false;
+        }
+        let ids = bpf_get_current_pid_tgid();
+        (description.tgid, description.tid) = ((ids >> 32) as u32, ids as u32);
+        describe_leader(current(), description);
+        true
+    }
 }
 
 /// Which program the running process is at this time, and how much code it has mapped.
@@ -396,12 +480,6 @@ pub fn current_thread_pointer() -> u64 {
         0 => 0,
         member => current().read(member),
     }
-}
-
-/// Whether the running thread has a user stack of its own: a kernel thread of io_uring has none.
-#[inline(always)]
-pub fn current_has_user_stack() -> bool {
-    current().read::<u32>(offset!(task_flags)) & (PF_KTHREAD | PF_IO_WORKER) == 0
 }
 
 /// Whether the running thread has ever used io_uring, which may do things for it at any time.
@@ -447,14 +525,27 @@ fn jiffies() -> u32 {
     unsafe { bpf_jiffies64() as u32 }
 }
 
+/// Type and protocol of a `struct sock`, which newer kernels have side by side.
+#[inline(always)]
+fn kind_and_protocol(sock: Address) -> (u16, u16) {
+    let (kind, protocol) = (offset!(sk_type), offset!(sk_protocol));
+    if protocol == kind + 2 {
+        let [kind, protocol] = sock.read::<[u16; 2]>(kind);
+        (kind, protocol)
+    } else {
+        (sock.read(kind), sock.read(protocol))
+    }
+}
+
 /// `::ffff:a.b.c.d`
 #[inline(always)]
-fn write_v4_mapped(place: &mut [u8; 16], address: [u8; 4]) {
-    *place = [0; 16];
-    place[10] = 0xff;
-    place[11] = 0xff;
-    place[12] = address[0];
-    place[13] = address[1];
-    place[14] = address[2];
-    place[15] = address[3];
+fn v4_mapped(address: u32) -> [u32; 4] {
+    [0, 0, 0xffff_u32.to_be(), address]
+}
+
+/// Writes an address, which is in network byte order, by words.
+#[inline(always)]
+fn write(place: &mut [u8; 16], address: [u32; 4]) {
+    // SAFETY: the addresses of `Endpoints`, which is aligned to four bytes, are at its beginning.
+    unsafe { *(&raw mut *place).cast::<[u32; 4]>() = address };
 }

@@ -530,6 +530,7 @@ pub struct Offsets {
     pub sk_family: u32,
     pub sk_state: u32,
     pub sk_dport: u32,
+    pub sk_num: u32,
     pub sk_daddr: u32,
     pub sk_rcv_saddr: u32,
     pub sk_v6_daddr: u32,
@@ -592,7 +593,7 @@ const _: () = {
     assert!(LINKS * size_of::<Link>() < STACK_BYTES);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);
-    assert!(size_of::<Offsets>() == 58 * 4);
+    assert!(size_of::<Offsets>() == 59 * 4);
 };
 
 #[cfg(not(target_arch = "bpf"))]

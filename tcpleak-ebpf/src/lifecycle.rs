@@ -11,7 +11,7 @@ use tcpleak_ebpf::{Connection, Counter, Task, Use, birth, cost_slot, tcp_state};
 
 use crate::{
     closes, followed,
-    kernel::{Address, Sock, current_is_ending, describe_current_process},
+    kernel::{Address, Current, Sock, is_orphaned},
     limits::Subject,
     maps::{CONNECTIONS, RECORD_SCRATCH, TASK_SCRATCH, count},
     path::{Capture, Stacks, capture, permit},
@@ -65,7 +65,12 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
     let Some(event) = Event::of(from as u8, to as u8) else {
         return;
     };
-    let Some(sock) = Sock::checked(sock) else {
+    // Nobody is left to leak an orphan.
+    if matches!(event, Event::Ended) && is_orphaned(sock) {
+        return;
+    }
+    // The tracepoint is about no other family.
+    let Some(sock) = Sock::of_inet(sock) else {
         return;
     };
     match event {
@@ -77,22 +82,26 @@ pub fn state_changed<S: Stacks>(context: &impl EbpfContext, sock: Address, from:
         Event::Failed => destroyed(sock.key()),
         Event::PassivelyOpened => passively_opened(context, sock),
         Event::PeerGone => peer_gone(context, sock),
-        // Nobody is left to leak an orphan.
-        Event::Ended if sock.is_orphaned() => {}
         // close() with data unread, or told not to linger: it ends without a FIN.
-        Event::Ended if sock.is_ended_here() && !is_closed(sock) => closed(sock, None),
+        Event::Ended if sock.is_ended_here() && !is_closed(sock) => {
+            closed(sock, None);
+        }
         Event::Ended => {
             peer_gone(context, sock);
             ended(sock);
         }
-        Event::Closed => closed(sock, None),
+        Event::Closed => {
+            closed(sock, None);
+        }
     }
 }
 
 /// The kernel frees a socket. One that was dead before its process ended is closed by nothing else.
 #[inline(always)]
 pub fn destroyed(sock: u64) {
-    if current_is_ending()
+    if followed::follows_any()
+        && let current = Current::get()
+        && current.is_ending()
         && let Some(record) = CONNECTIONS.get_ptr_mut(sock)
         && let Some(checked) = Sock::checked(Address(sock))
     {
@@ -100,7 +109,7 @@ pub fn destroyed(sock: u64) {
         let record = unsafe { &mut *record };
         if record.closed_at == 0 && record.peer_gone_at != 0 {
             record.closed_at = now();
-            followed::tell_of_end(checked, record);
+            followed::tell_of_end(checked, record, current);
         }
     }
     // Most sockets of a host have no record: not finding one is no error.
@@ -219,7 +228,7 @@ fn capture_use<S: Stacks>(context: &impl EbpfContext, uses: &mut Use, sock: u64,
     };
     // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
     let task: &mut Task = unsafe { &mut *task };
-    if !describe_current_process(task) {
+    if !Current::get().describe(task) {
         return;
     }
     let path = capture::<S>(context, program, sock, task, cost_slot::USE);
@@ -239,7 +248,8 @@ fn acts<S: Stacks>(context: &impl EbpfContext, sock: Sock, opens: bool) {
     };
     // SAFETY: the slot is this CPU's and this program's alone while it runs (see PATH_SCRATCH).
     let task: &mut Task = unsafe { &mut *task };
-    let is_process = describe_current_process(task);
+    let current = Current::get();
+    let is_process = current.describe(task);
     // Kept where neither the compiler nor the kernel's check follows it: what comes next is the same for
     // both, and is there once.
     let Some(remembered) = OPENS.get_ptr_mut(0) else {
@@ -248,7 +258,7 @@ fn acts<S: Stacks>(context: &impl EbpfContext, sock: Sock, opens: bool) {
     // SAFETY: the slot is this CPU's, and only the program of state changes uses it.
     unsafe { remembered.write_volatile(u32::from(opens)) };
     // At its end a process is wherever it was.
-    let wanted = opens || (!current_is_ending() && closes::wants_path(sock));
+    let wanted = opens || (!current.is_ending() && closes::wants_path(sock));
     // SAFETY: as above.
     let subject = match unsafe { remembered.read_volatile() } {
         0 => Subject::Close,
@@ -268,8 +278,8 @@ fn acts<S: Stacks>(context: &impl EbpfContext, sock: Sock, opens: bool) {
     if unsafe { remembered.read_volatile() } != 0 {
         connecting(context, sock, is_process.then_some(&*task), path);
     } else {
-        closed(sock, Some(task));
-        closes::count_close(sock, task, path);
+        let record = closed(sock, Some(task));
+        closes::count_close(sock, record, task, path);
     }
 }
 
@@ -277,7 +287,12 @@ fn connecting(context: &impl EbpfContext, sock: Sock, opener: Option<&Task>, ori
     let Some(record) = new_record(Capture::State, sock, birth::CONNECTED) else {
         return;
     };
-    record.bound = u8::from(record.ends.local_port != 0);
+    if sock.has_port() {
+        record.bound = 1;
+    } else {
+        // It may still be that of an earlier connection of the same socket.
+        record.ends.local_port = 0;
+    }
     if let Some(opener) = opener {
         record.opener = *opener;
         record.origin = origin;
@@ -329,11 +344,10 @@ fn ended(sock: Sock) {
     }
 }
 
-/// The running process closes a connection; `closer` is that process, where it is known already.
-fn closed(sock: Sock, closer: Option<&Task>) {
-    let Some(record) = CONNECTIONS.get_ptr_mut(sock.key()) else {
-        return;
-    };
+/// The running process closes a connection; `closer` is that process, where it is known already. Gives the
+/// record.
+fn closed(sock: Sock, closer: Option<&Task>) -> Option<&'static Connection> {
+    let record = CONNECTIONS.get_ptr_mut(sock.key())?;
     // SAFETY: as in `accepted`.
     let record = unsafe { &mut *record };
     record.closed_at = now();
@@ -342,13 +356,17 @@ fn closed(sock: Sock, closer: Option<&Task>) {
         match closer {
             Some(closer) => record.closer = *closer,
             None => {
-                describe_current_process(&mut record.closer);
+                Current::get().describe(&mut record.closer);
             }
         }
     }
-    if current_is_ending() {
-        followed::tell_of_end(sock, record);
+    if followed::follows_any() {
+        let current = Current::get();
+        if current.is_ending() {
+            followed::tell_of_end(sock, record, current);
+        }
     }
+    Some(record)
 }
 
 /// Whether this side has sent its FIN, or there is nobody to tell of it.
@@ -383,7 +401,7 @@ fn own<S: Stacks>(
     birth: u8,
     slot: Capture,
 ) {
-    if !describe_current_process(&mut record.opener) {
+    if !Current::get().describe(&mut record.opener) {
         return;
     }
     record.birth = birth;

@@ -36,34 +36,34 @@ pub fn permit(subject: Subject, tgid: u32, now: u64) -> bool {
     let Some(limits) = LIMITS.get(0) else {
         return false;
     };
-    // SAFETY: only the presence of the entry is looked at.
-    let suspect = unsafe { SUSPECTS.get(tgid) }.is_some();
-    let quarters = match (suspect, subject) {
-        (false, Subject::Use | Subject::Close) => 1,
-        (false, Subject::Origin) => 2,
-        (true, Subject::Use | Subject::Close) => 3,
-        (true, Subject::Origin) => 4,
-    };
-    let half = if subject == Subject::Origin { 2 } else { 1 };
-    let Some(process) = process_bucket(tgid) else {
-        return false;
-    };
     let Some(host) = HOST_BUCKET.get_ptr_mut(0) else {
         return false;
     };
-    // SAFETY: both point into maps, whose entries are freed only after a grace period.
-    let (process, host) = unsafe { (&mut *process, &mut *host) };
+    // SAFETY: it points into a map of one entry, which is never freed.
+    let host = unsafe { &mut *host };
     let Limits {
         process_interval,
         process_burst,
         host_interval,
         host_burst,
     } = *limits;
-    let process_next = next(*process, now, process_interval);
     let host_next = next(*host, now, host_interval);
-    if process_next.wrapping_sub(now) > process_burst / 2 * half
-        || host_next.wrapping_sub(now) > host_burst / 4 * quarters
+    let quarters = if subject == Subject::Origin { 2 } else { 1 };
+    let quarter = host_burst / 4;
+    // Under load most end here. One that leaks may use up more.
+    if host_next.wrapping_sub(now) > quarter * quarters
+        && (host_next.wrapping_sub(now) > quarter * (quarters + 2) || !is_suspect(tgid))
     {
+        return false;
+    }
+    let Some(process) = process_bucket(tgid) else {
+        return false;
+    };
+    // SAFETY: entries are freed only after a grace period.
+    let process = unsafe { &mut *process };
+    let process_next = next(*process, now, process_interval);
+    let half = if subject == Subject::Origin { 2 } else { 1 };
+    if process_next.wrapping_sub(now) > process_burst / 2 * half {
         return false;
     }
     let many = process_next.wrapping_sub(now) > process_interval.wrapping_mul(FEW);
@@ -83,6 +83,12 @@ fn next(used_up_until: u64, now: u64, interval: u64) -> u64 {
         now
     };
     from.wrapping_add(interval)
+}
+
+#[inline(always)]
+fn is_suspect(tgid: u32) -> bool {
+    // SAFETY: only the presence of the entry is looked at.
+    unsafe { SUSPECTS.get(tgid) }.is_some()
 }
 
 #[inline(always)]

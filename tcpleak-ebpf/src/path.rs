@@ -17,7 +17,7 @@ use tcpleak_ebpf::{
 use crate::{
     cause::{self, Cause},
     chain, cost, followed,
-    kernel::{Address, current_has_user_stack, current_image, current_registers},
+    kernel::{Address, Current, current_image, current_registers},
     lifecycle::now,
     limits::{self, Subject},
     maps::{KNOWN_PATHS, PATH_SCRATCH, PATHS, PROCESS_CODE, PathScratch, count},
@@ -168,7 +168,7 @@ pub fn capture<S: Stacks>(
     path.header.chain = 0;
     path.header.of_one = 0;
     current_image(&mut path.header);
-    let fingerprint = if !current_has_user_stack() {
+    let fingerprint = if !Current::get().has_user_stack() {
         of_io_uring(path, slot)
     } else {
         S::capture(context, scratch, slot, sock)

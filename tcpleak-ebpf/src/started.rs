@@ -11,7 +11,7 @@ use tcpleak_ebpf::{PathHeader, cost_slot::LIFECYCLE, path_kind};
 use crate::{
     cost::account,
     followed,
-    kernel::{current_image, describe_current_process},
+    kernel::{Current, current_image},
     lifecycle::now,
     maps::PATHS,
 };
@@ -57,7 +57,7 @@ fn tell() {
     };
     header.kind = path_kind::STARTED;
     current_image(header);
-    describe_current_process(&mut header.task);
+    Current::get().describe(&mut header.task);
     entry.submit(0);
 }
 

@@ -2,20 +2,18 @@
 //!
 //! Pure: what was counted goes in, with its time, and forecasts come out.
 
-mod forecast;
-
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use self::forecast::{Counts, Trend};
 use crate::{
     case::Case,
     growth::Growth,
     process::descriptors::{Limit, Usage},
     report::Descriptors,
     survey::ProcessId,
+    trend::{Counts, Trend},
 };
 
 /// Most processes whose descriptors are counted.

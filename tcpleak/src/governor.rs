@@ -16,8 +16,9 @@ const CAPTURE: Duration = Duration::from_micros(10);
 const LEAST_RATE: f64 = 10.0;
 /// More than this is never needed.
 const MOST_RATE: f64 = 50_000.0;
-/// Part of the budget that surveys may use up.
+/// Part of the budget that surveys may use up, and the part that they have when connections take the rest.
 const SURVEYS: f64 = 0.5;
+const LEAST_SURVEYS: f64 = 0.1;
 /// Least time to look back on: shorter ones say little.
 const SPAN: Duration = Duration::from_millis(800);
 /// How long reads and writes stay untraced at first; twice as long each time, up to the most.
@@ -133,7 +134,8 @@ impl Governor {
 
     /// How long to wait between two surveys that cost so much.
     pub fn pause(&self, cost: Duration) -> Duration {
-        let pause = cost.as_secs_f64() / (self.budget * SURVEYS);
+        let left = (self.budget - self.lifecycle).min(self.budget * SURVEYS);
+        let pause = cost.as_secs_f64() / left.max(self.budget * LEAST_SURVEYS);
         Duration::try_from_secs_f64(pause).map_or(MOST_BETWEEN_SURVEYS, |pause| {
             pause.min(MOST_BETWEEN_SURVEYS)
         })
@@ -363,6 +365,9 @@ mod tests {
         let used = governor.over_budget().unwrap();
         assert!((0.08..0.1).contains(&used), "{used}");
         assert_eq!(governor.allowance().captures_per_second, LEAST_RATE);
+        // A tenth of the budget is for surveys all the same.
+        let pause = governor.pause(Duration::from_millis(5));
+        assert_eq!(pause, Duration::from_secs(5));
     }
 
     #[test]

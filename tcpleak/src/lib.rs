@@ -43,3 +43,4 @@ pub mod serve;
 pub mod survey;
 pub mod title;
 pub mod tracker;
+pub mod trend;

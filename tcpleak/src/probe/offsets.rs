@@ -84,6 +84,7 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         sk_family: common("skc_family", SHORT)?,
         sk_state: common("skc_state", BYTE)?,
         sk_dport: common("skc_dport", SHORT)?,
+        sk_num: common("skc_num", SHORT)?,
         sk_daddr: common("skc_daddr", WORD)?,
         sk_rcv_saddr: common("skc_rcv_saddr", WORD)?,
         sk_v6_daddr: without_ipv6("skc_v6_daddr"),

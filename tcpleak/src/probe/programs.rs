@@ -118,6 +118,7 @@ impl Programs {
     ) -> Result<(Self, Attached), ProbeError> {
         let settings = Settings::of(types, options)?;
         let copy_by_calls = u32::from(stacks == Stacks::CopiedByCalls);
+        let follows = u32::from(options.follow);
         let only_followed = u32::from(options.only_followed);
         let mut loader = EbpfLoader::new();
         if !options.follow {
@@ -127,6 +128,7 @@ impl Programs {
             .override_global("OFFSETS", &settings.offsets, true)
             .override_global("RECEIVE_FLAGS_AT", &settings.receive_flags_at, true)
             .override_global("OPEN_IDLE_JIFFIES", &settings.open_idle_jiffies, true)
+            .override_global("FOLLOWS", &follows, true)
             .override_global("ONLY_FOLLOWED", &only_followed, true)
             .override_global("COPY_BY_CALLS", &copy_by_calls, true)
             .override_global(aya_log::LEVEL, &settings.log_level, true)

@@ -276,6 +276,17 @@ impl Tracer {
         })
     }
 
+    /// The verdict and the count of each leak, report by report.
+    pub fn leaks_over_time(&self) -> Vec<Vec<String>> {
+        let told = |report: &Value| {
+            let leaks = super::groups(report).filter(|group| group["leak"] == true);
+            leaks
+                .map(|leak| format!("{} {}", leak["verdict"], leak["count"]))
+                .collect()
+        };
+        self.reports.iter().map(told).collect()
+    }
+
     /// Goes on watching for a time.
     pub fn watch_for(&mut self, time: Duration) {
         let deadline = Instant::now() + time;

@@ -3,6 +3,8 @@
 //! All reads go through `bpf_probe_read_kernel`: a bad address gives zeroes, never a fault. A zero
 //! travels to user space as data, where it fits no socket.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_jiffies64, bpf_probe_read_kernel,
     generated::bpf_probe_read_kernel as raw_probe_read_kernel,
@@ -84,31 +86,35 @@ pub fn is_orphaned(sock: Address) -> bool {
     sock.read::<u64>(offset!(sk_flags)) & SOCK_DEAD != 0
 }
 
-/// The beginning of a `struct sock`, where its ends are, copied at once: to have each member read by the
-/// helper takes several times as long.
-struct Beginning {
+/// Words at the beginning of a `struct sock`, where its ends are.
+type Words = [u64; 12];
+
+/// The beginning of a `struct sock`, copied at once: to have each member read by the helper takes several
+/// times as long.
+struct Beginning<'a> {
     sock: Address,
-    words: [u64; Self::WORDS],
+    words: &'a Words,
 }
 
-impl Beginning {
-    const WORDS: usize = 12;
-
+impl<'a> Beginning<'a> {
+    /// Copies it to a place of the caller's: moved about, it would be on the stack twice.
     #[inline(always)]
-    fn of(sock: Address) -> Self {
-        let mut words = [0; Self::WORDS];
-        sock.read_into(0, &mut words);
-        Self { sock, words }
+    fn copy(sock: Address, place: &'a mut MaybeUninit<Words>) -> Self {
+        sock.read_into(0, place);
+        Self {
+            sock,
+            // SAFETY: the helper has filled it, with zeroes if nothing else.
+            words: unsafe { place.assume_init_ref() },
+        }
     }
 
     /// The member at an offset, which is a constant to the verifier. The kernel may have it elsewhere.
     #[inline(always)]
     fn read<T: Copy + Default>(&self, offset: u32) -> T {
-        let end = offset as usize + size_of::<T>();
-        if end > size_of_val(&self.words) {
+        if offset as usize + size_of::<T>() > size_of::<Words>() {
             return self.sock.read(offset);
         }
-        let start = (&raw const self.words).cast::<u8>();
+        let start = (&raw const *self.words).cast::<u8>();
         // SAFETY: it lies within the words, and members are aligned in the kernel's structure as here.
         unsafe { *start.add(offset as usize).cast::<T>() }
     }
@@ -228,7 +234,8 @@ impl Sock {
     /// Both ends, and the network namespace.
     #[inline(always)]
     pub fn endpoints(self, ends: &mut Endpoints) {
-        let sock = Beginning::of(self.tcp);
+        let mut place = MaybeUninit::uninit();
+        let sock = Beginning::copy(self.tcp, &mut place);
         if sock.read::<u16>(offset!(sk_family)) == AF_INET6 {
             write(&mut ends.local, sock.read(offset!(sk_v6_rcv_saddr)));
             write(&mut ends.remote, sock.read(offset!(sk_v6_daddr)));
@@ -247,7 +254,8 @@ impl Sock {
     /// The local end.
     #[inline(always)]
     pub fn local_end(self, ends: &mut Endpoints) {
-        let sock = Beginning::of(self.tcp);
+        let mut place = MaybeUninit::uninit();
+        let sock = Beginning::copy(self.tcp, &mut place);
         if sock.read::<u16>(offset!(sk_family)) == AF_INET6 {
             write(&mut ends.local, sock.read(offset!(sk_v6_rcv_saddr)));
         } else {

@@ -55,7 +55,7 @@ async fn observe(command: Option<Command>, watched: Watch) -> anyhow::Result<Exi
         Some(Command::Snapshot(options)) => snapshot(options).await,
         Some(Command::TimeWait(options)) => time_wait(options).await,
         Some(Command::Run(options)) => run::run(options).await,
-        Some(Command::Serve(options)) => serve::serve(options).await,
+        Some(Command::Serve(options)) => serve::serve(*options).await,
         Some(Command::Doctor(options)) => doctor::run(options).await,
         _ => watch(watched).await,
     }
@@ -96,8 +96,8 @@ async fn watch(options: Watch) -> anyhow::Result<ExitCode> {
         trace: true,
         follow: false,
         only_followed: false,
-        accept_stacks: options.accept_stacks,
-        captures: options.captures,
+        accept_stacks: options.tracing.accept_stacks,
+        captures: options.tracing.captures,
         verbose: options.output.verbose,
         open: options.select.open,
     })?;

@@ -78,7 +78,7 @@ pub enum Command {
     Run(Run),
     /// Watch for weeks, and answer over HTTP what leaks: metrics for Prometheus, a live page, the report as
     /// JSON.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Show what works on this kernel and with these rights, and prove it on a leak of its own.
     Doctor(Doctor),
     /// The leak that the doctor finds: one connection whose peer is gone, held until standard input
@@ -111,6 +111,14 @@ pub struct Watch {
     /// How often there is a survey, until when, and at what cost.
     #[command(flatten)]
     pub pace: Pace,
+    /// How much is traced.
+    #[command(flatten)]
+    pub tracing: Tracing,
+}
+
+/// How much is traced.
+#[derive(Clone, Debug, Args)]
+pub struct Tracing {
     /// Trace the accept() system calls for the code path of accepted connections where the kernel
     /// offers nothing cheaper. It slows every system call of the host a little.
     #[arg(long)]
@@ -236,13 +244,9 @@ pub struct Serve {
     /// Show the command lines of processes, which may hold passwords.
     #[arg(long)]
     pub command_lines: bool,
-    /// Trace the accept() system calls for the code path of accepted connections where the kernel
-    /// offers nothing cheaper. It slows every system call of the host a little.
-    #[arg(long)]
-    pub accept_stacks: bool,
-    /// Most code paths that are captured of one process in a second, over time.
-    #[arg(long, value_name = "NUMBER", default_value_t = CAPTURES, value_parser = clap::value_parser!(u32).range(1..))]
-    pub captures: u32,
+    /// How much is traced.
+    #[command(flatten)]
+    pub tracing: Tracing,
     /// Show the log of the kernel programs on standard error.
     #[arg(short, long)]
     pub verbose: bool,

@@ -24,6 +24,7 @@ pub mod history;
 pub mod identity;
 pub mod judge;
 pub mod line;
+pub mod lock;
 pub mod message;
 pub mod metrics;
 pub mod news;

@@ -20,10 +20,7 @@ use anyhow::Context as _;
 
 pub use self::{alert::alert, runner::run};
 use self::{rate::Rate, runner::Runner, worker::work};
-use crate::{
-    news::News,
-    report::{Group, Report},
-};
+use crate::report::{Group, Report};
 
 /// Most leaks that wait for the command.
 const WAITING: usize = 16;
@@ -36,7 +33,6 @@ pub struct Prepared(Runner);
 /// The command, and the leaks that it was told of.
 #[derive(Debug)]
 pub struct OnLeak {
-    news: News,
     queue: SyncSender<Vec<u8>>,
     /// Closes when the command was run for everything that waited.
     ended: Receiver<()>,
@@ -77,7 +73,6 @@ impl Prepared {
             })
             .context("--on-leak: there is no thread for it")?;
         Ok(OnLeak {
-            news: News::default(),
             queue,
             ended,
             left_out: 0,
@@ -86,15 +81,9 @@ impl Prepared {
 }
 
 impl OnLeak {
-    /// Has the command run for each leak that is new. Never waits for it.
-    pub fn tell(&mut self, report: &Report) {
-        for group in self.news.take(report) {
-            self.enqueue(report, group);
-        }
-    }
-
-    fn enqueue(&mut self, report: &Report, group: &Group) {
-        let Some(alert) = alert(report, group, self.left_out) else {
+    /// Has the command run for a new leak. Never waits for it.
+    pub fn tell(&mut self, report: &Report, leak: &Group) {
+        let Some(alert) = alert(report, leak, self.left_out) else {
             return self.leave_out();
         };
         match self.queue.try_send(alert.into_bytes()) {

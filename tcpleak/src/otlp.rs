@@ -17,7 +17,10 @@ use opentelemetry_sdk::Resource;
 use ureq::http::Uri;
 
 use self::{client::Client, logs::Logs, metrics::Metrics};
-use crate::{health::Health, news::News, report::Report};
+use crate::{
+    health::Health,
+    report::{Group, Report},
+};
 
 /// What the metrics and records come from.
 const NAME: &str = "tcpleak";
@@ -27,7 +30,6 @@ const NAME: &str = "tcpleak";
 pub struct Otlp {
     metrics: Metrics,
     logs: Logs,
-    news: News,
 }
 
 impl Otlp {
@@ -45,19 +47,20 @@ impl Otlp {
             anyhow::Ok(Self {
                 metrics: Metrics::start(&client, &url, &resource)?,
                 logs: Logs::start(&client, &url, &resource)?,
-                news: News::default(),
             })
         };
         start().with_context(|| format!("--otlp {url:?}"))
     }
 
-    /// Hands over a report. Never waits for the collector.
+    /// Hands over what a report measures. Never waits for the collector.
     pub fn observe(&mut self, report: &Report, health: &Health) {
         self.metrics
             .observe(crate::metrics::measure(report, health));
-        for group in self.news.take(report) {
-            self.logs.tell(report, group);
-        }
+    }
+
+    /// Hands over a new leak. Never waits for the collector.
+    pub fn tell(&mut self, report: &Report, leak: &Group) {
+        self.logs.tell(report, leak);
     }
 
     /// Sends what waits, as far as the collector takes it within seconds.

@@ -26,6 +26,27 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(printable)
 }
 
+/// What stands for the rest of a text that is too long.
+const CUT: char = '…';
+
+/// A text that is [`plain`], and cut where it is longer than so many bytes, of which there must be more than
+/// a few.
+pub fn plain_within(text: &str, bytes: usize) -> Cow<'_, str> {
+    let text = plain(text);
+    if text.len() <= bytes {
+        return text;
+    }
+    let room = bytes.saturating_sub(CUT.len_utf8());
+    Cow::Owned(format!("{}{CUT}", head(&text, room)))
+}
+
+/// The beginning of a text: as many whole characters as so many bytes have room for.
+pub fn head(text: &str, bytes: usize) -> &str {
+    let ends = (0..=bytes.min(text.len())).rev();
+    let end = ends.into_iter().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
 /// Whether a terminal would obey the character, or not show it where it stands: control characters
 /// (C0, DEL, C1), line separators, bidirectional controls, and other characters without a shape.
 pub fn is_hostile(character: char) -> bool {
@@ -84,5 +105,17 @@ mod tests {
         assert_eq!(plain("ssh\u{200b}d"), "ssh\\u{200b}d");
         assert_eq!(plain("\u{2066}x\u{2069}"), "\\u{2066}x\\u{2069}");
         assert_eq!(plain("two\u{2028}lines"), "two\\u{2028}lines");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_two_characters() {
+        let long = plain_within(&"ü".repeat(100), 20).into_owned();
+        assert_eq!(long, format!("{}…", "ü".repeat(8)));
+        assert_eq!(plain_within("a\nb", 6), "a\\x0ab");
+        assert_eq!(plain_within("a\nb", 5), "a\\…");
+        assert_eq!(
+            (head("für", 2), head("für", 3), head("für", 9)),
+            ("f", "fü", "für")
+        );
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 use cpp_demangle::DemangleOptions;
 
+use crate::plain::head;
+
 /// Most bytes of a name that are kept.
 pub const NAME_BYTES: usize = 1024;
 /// Longest symbol that is demangled; a longer one is kept as it is.
@@ -32,18 +34,7 @@ pub fn demangle(symbol: &str) -> String {
 
 /// Cuts text to [`NAME_BYTES`].
 pub fn clip(text: &str) -> String {
-    text[..boundary(text, NAME_BYTES)].to_owned()
-}
-
-/// The last end of a character that is not behind `limit`.
-fn boundary(text: &str, limit: usize) -> usize {
-    if text.len() <= limit {
-        return text.len();
-    }
-    (0..=limit)
-        .rev()
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(0)
+    head(text, NAME_BYTES).to_owned()
 }
 
 /// Text that refuses to grow beyond [`NAME_BYTES`].
@@ -52,9 +43,9 @@ struct Bounded(String);
 impl Write for Bounded {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = NAME_BYTES - self.0.len();
-        let cut = boundary(text, room);
-        self.0.push_str(&text[..cut]);
-        if cut < text.len() {
+        let head = head(text, room);
+        self.0.push_str(head);
+        if head.len() < text.len() {
             Err(fmt::Error)
         } else {
             Ok(())

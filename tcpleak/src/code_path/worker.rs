@@ -9,7 +9,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{Capture, Learned, Resolved, child, paths::Paths};
-use crate::{report::Incomplete, survey::ProcessId};
+use crate::{lock::lock, report::Incomplete, survey::ProcessId};
 
 /// Most captures and questions that wait.
 const WAITING: usize = 256;
@@ -409,11 +409,6 @@ fn lost() -> Resolved {
         unreadable: None,
         requested_by: None,
     }
-}
-
-/// Locks a value that stays sound when its holder panics.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

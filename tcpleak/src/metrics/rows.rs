@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Labels, OTHER, ROWS, Row};
-use crate::plain::plain;
+use crate::plain::plain_within;
 
 /// Most bytes of the value of a label.
 const LABEL_BYTES: usize = 200;
-/// Stands for what was cut off.
-const CUT: &str = "…";
 
 /// How rows with the same labels, and those that are left out, become one.
 #[derive(Clone, Copy)]
@@ -69,7 +67,7 @@ impl Rows {
     pub fn add(&mut self, labels: Labels, value: f64) {
         let labels: Labels = labels
             .into_iter()
-            .map(|(name, value)| (name, printable(&value)))
+            .map(|(name, value)| (name, plain_within(&value, LABEL_BYTES).into_owned()))
             .collect();
         if let Some(place) = self.places.get(&labels) {
             self.joined.join(&mut self.rows[*place].value, value);
@@ -101,20 +99,6 @@ impl Joined {
             Self::Least => known.min(value),
         };
     }
-}
-
-/// What programs call themselves is their choice: without control characters, and no longer than it may
-/// be.
-fn printable(value: &str) -> String {
-    let value = plain(value);
-    if value.len() <= LABEL_BYTES {
-        return value.into_owned();
-    }
-    let end = (0..=LABEL_BYTES - CUT.len())
-        .rev()
-        .find(|end| value.is_char_boundary(*end))
-        .unwrap_or(0);
-    format!("{}{CUT}", &value[..end])
 }
 
 #[cfg(test)]

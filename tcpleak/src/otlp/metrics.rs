@@ -1,7 +1,7 @@
 //! The metrics: what was measured last, whenever the library asks for it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -16,7 +16,10 @@ use opentelemetry_sdk::{
 };
 
 use super::{NAME, client::Client};
-use crate::metrics::{Kind, Metric, Unit};
+use crate::{
+    lock::lock,
+    metrics::{Kind, Metric, Unit},
+};
 
 /// What was measured last.
 type Measured = Arc<Mutex<Vec<Metric>>>;
@@ -128,8 +131,4 @@ fn unit(unit: Unit) -> &'static str {
         Unit::Seconds => "s",
         Unit::Bytes => "By",
     }
-}
-
-fn lock(measured: &Measured) -> MutexGuard<'_, Vec<Metric>> {
-    measured.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@ use opentelemetry::logs::{AnyValue, LogRecord, Severity};
 
 use crate::{
     output::text::Text,
-    plain::plain,
+    plain::plain_within,
     report::{CodePath, Frame, Group, Report},
     title,
 };
@@ -132,14 +132,7 @@ fn shown(frame: &Frame) -> String {
 
 /// A text that can be shown, and is not too long.
 fn text(text: &str) -> AnyValue {
-    let mut text = plain(text).into_owned();
-    if text.len() > TEXT_BYTES {
-        let mut ends = (0..=TEXT_BYTES).rev();
-        let end = ends.find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or_default());
-        text.push('…');
-    }
-    AnyValue::from(text)
+    AnyValue::from(plain_within(text, TEXT_BYTES).into_owned())
 }
 
 fn list(values: impl Iterator<Item = AnyValue>) -> AnyValue {

@@ -12,7 +12,7 @@ use hyper::{
     },
 };
 
-use super::{Access, Board, Freshness, board::Shown, page::page};
+use super::{Access, Board, Freshness, page::page};
 use crate::output::openmetrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -66,9 +66,12 @@ pub fn answer(
             plain(StatusCode::UNAUTHORIZED, "a token is needed\n")
                 .with(WWW_AUTHENTICATE, "Bearer realm=\"tcpleak\"")
         }
-        "/metrics" => shown(board, openmetrics::CONTENT_TYPE, Shown::metrics),
-        "/report.json" => shown(board, JSON, Shown::report),
-        "/history.json" => shown(board, JSON, Shown::history),
+        "/metrics" => {
+            let metrics = board.shown().map(|shown| shown.metrics());
+            document(openmetrics::CONTENT_TYPE, metrics)
+        }
+        "/report.json" => document(JSON, board.shown().map(|shown| shown.report())),
+        "/history.json" => document(JSON, board.history()),
         _ => plain(
             StatusCode::NOT_FOUND,
             "there is /, /metrics, /report.json, /history.json, /healthz and /readyz\n",
@@ -80,9 +83,9 @@ pub fn answer(
     answer
 }
 
-fn shown(board: &Board, kind: &'static str, document: fn(&Shown) -> Bytes) -> Answer {
-    match board.shown() {
-        Some(shown) => Answer::new(StatusCode::OK, kind, document(&shown)),
+fn document(kind: &'static str, document: Option<Bytes>) -> Answer {
+    match document {
+        Some(document) => Answer::new(StatusCode::OK, kind, document),
         None => plain(StatusCode::SERVICE_UNAVAILABLE, "there was no survey yet\n"),
     }
 }

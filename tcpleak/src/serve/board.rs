@@ -1,7 +1,7 @@
 //! What was seen last, for whoever asks.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::{
     health::Health,
     history::History,
+    lock::lock,
     metrics::measure,
     output::{json, openmetrics},
     report::Report,
@@ -39,8 +40,7 @@ struct State {
 pub struct Shown {
     report: Report,
     health: Health,
-    history: History,
-    documents: [OnceLock<Bytes>; 3],
+    documents: [OnceLock<Bytes>; 2],
 }
 
 /// Whether surveys come as they should.
@@ -66,10 +66,9 @@ impl Board {
 
     /// Shows a report from now on.
     pub fn show(&self, report: Report, health: Health) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.history.observe(&report);
         let shown = Shown {
-            history: state.history.clone(),
             report,
             health,
             documents: Default::default(),
@@ -79,13 +78,24 @@ impl Board {
 
     /// What is shown.
     pub fn shown(&self) -> Option<Arc<Shown>> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = lock(&self.state);
         state.latest.as_ref().map(|(_, shown)| shown.clone())
+    }
+
+    /// The last hour as JSON, once there was something in it. Only the page asks for it, so it is made then.
+    pub fn history(&self) -> Option<Bytes> {
+        let history = {
+            let state = lock(&self.state);
+            state.latest.is_some().then(|| state.history.clone())
+        };
+        let document =
+            |history: History| rendered(|out| Ok(serde_json::to_writer(out, &history.plots())?));
+        history.map(document)
     }
 
     /// Whether surveys come as they should at this time.
     pub fn freshness(&self, now: Instant) -> Freshness {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = lock(&self.state);
         let latest = state.latest.as_ref().map(|(at, _)| *at);
         let since = now.saturating_duration_since(latest.unwrap_or(self.started));
         match latest {
@@ -102,16 +112,9 @@ impl Shown {
         self.document(0, |out| json::render(&self.report, out))
     }
 
-    /// The last hour as JSON.
-    pub fn history(&self) -> Bytes {
-        self.document(1, |out| {
-            serde_json::to_writer(out, &self.history.plots()).map_err(Into::into)
-        })
-    }
-
     /// The metrics as OpenMetrics text.
     pub fn metrics(&self) -> Bytes {
-        self.document(2, |out| {
+        self.document(1, |out| {
             openmetrics::render(measure(&self.report, &self.health), out)
         })
     }
@@ -121,14 +124,17 @@ impl Shown {
         number: usize,
         render: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>,
     ) -> Bytes {
-        let rendered = || {
-            let mut out = Vec::new();
-            // Nothing can fail that writes to memory.
-            let _ = render(&mut out);
-            out.into()
-        };
-        self.documents[number].get_or_init(rendered).clone()
+        self.documents[number]
+            .get_or_init(|| rendered(render))
+            .clone()
     }
+}
+
+fn rendered(render: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Bytes {
+    let mut out = Vec::new();
+    // Nothing can fail that writes to memory.
+    let _ = render(&mut out);
+    out.into()
 }
 
 #[cfg(test)]
@@ -157,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_shown_last_is_what_is_seen() {
         let board = Board::new(SECOND);
-        assert!(board.shown().is_none());
+        assert!(board.shown().is_none() && board.history().is_none());
         for group in [samples::eof_unread(), samples::dead_fd()] {
             let verdict = group.verdict.word();
             board.show(samples::report(vec![group]), Health::default());
@@ -167,7 +173,7 @@ mod tests {
                 assert!(document.contains(verdict), "{document}");
             }
         }
-        let history = board.shown().unwrap().history();
+        let history = board.history().unwrap();
         let history: serde_json::Value = serde_json::from_slice(&history).unwrap();
         assert_eq!(history["at"].as_array().unwrap().len(), 1);
     }

@@ -27,6 +27,7 @@ pub use self::{
 };
 use crate::{
     cli::Serve,
+    news::News,
     observer::Observer,
     on_leak::{OnLeak, Prepared},
     otlp::Otlp,
@@ -50,8 +51,8 @@ pub async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let on_leak = on_leak.transpose()?;
     let probe = Probe::load(Options {
         trace: true,
-        accept_stacks: options.accept_stacks,
-        captures: options.captures,
+        accept_stacks: options.tracing.accept_stacks,
+        captures: options.tracing.captures,
         verbose: options.verbose,
         open: options.select.open,
         ..Options::default()
@@ -70,6 +71,7 @@ pub async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
         board,
         on_leak,
         otlp,
+        news: News::default(),
         interval: options.interval,
         command_lines: options.command_lines,
     };
@@ -84,6 +86,7 @@ struct Watch {
     board: Arc<Board>,
     on_leak: Option<OnLeak>,
     otlp: Option<Otlp>,
+    news: News,
     interval: Duration,
     command_lines: bool,
 }
@@ -117,11 +120,16 @@ impl Watch {
             report.hide_command_lines();
         }
         let health = self.observer.health();
-        if let Some(on_leak) = &mut self.on_leak {
-            on_leak.tell(&report);
-        }
         if let Some(otlp) = &mut self.otlp {
             otlp.observe(&report, &health);
+        }
+        for leak in self.news.take(&report) {
+            if let Some(otlp) = &mut self.otlp {
+                otlp.tell(&report, leak);
+            }
+            if let Some(on_leak) = &mut self.on_leak {
+                on_leak.tell(&report, leak);
+            }
         }
         self.board.show(report, health);
         Ok(())

@@ -29,7 +29,10 @@ fn a_pool_in_use_whose_idle_connections_the_server_closed_is_not_a_leak() {
 pub fn watch_a_pool(environment: &[(&str, &str)]) {
     let server = Server::start();
     let mut client = Fixture::start(&["pool", &server.address(), &SIZE.to_string()]);
-    let mut tracer = Tracer::watch_with(environment, &["--pid", &client.pid_text(), "--all"]);
+    // Half of the time for which the idle ones lie there: long enough for a few surveys on a busy host.
+    let age = "1500ms";
+    let options = ["--pid", &client.pid_text(), "--all", "--min-age", age];
+    let mut tracer = Tracer::watch_with(environment, &options);
     server.serve(answer);
     client.go();
 

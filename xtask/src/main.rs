@@ -8,6 +8,7 @@ mod package;
 mod process;
 mod soak;
 mod test;
+mod test_line;
 mod vm;
 mod workspace;
 

@@ -1,6 +1,7 @@
 //! Running other programs: each failure names the command.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,6 +16,25 @@ pub fn run(command: &mut Command) -> Result<()> {
         .with_context(|| format!("cannot start `{shown}`"))?;
     ensure!(status.success(), "`{shown}` failed ({status})");
     Ok(())
+}
+
+/// Shows the command, runs it to its end with its standard output passed on line by line, and says whether
+/// it succeeded.
+pub fn watch(command: &mut Command, mut line: impl FnMut(&str)) -> Result<bool> {
+    let shown = shown(command);
+    eprintln!("$ {shown}");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    let output = child.stdout.take().context("its output is piped")?;
+    for read in BufReader::new(output).split(b'\n') {
+        let read = read.with_context(|| format!("cannot read what `{shown}` says"))?;
+        let read = String::from_utf8_lossy(&read);
+        println!("{read}");
+        line(&read);
+    }
+    Ok(child.wait()?.success())
 }
 
 /// Runs the command without a word and returns what it wrote to its standard output, trimmed. A

@@ -1,5 +1,7 @@
 //! What a machine said: which suites ran to their end, and which tests failed.
 
+use crate::test_line;
+
 /// What came of one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Results {
@@ -60,7 +62,11 @@ impl Results {
                 results.doctor.push_str(line);
                 results.doctor.push('\n');
             } else {
-                results.read_test(line);
+                match test_line::verdict(line) {
+                    Some((_, true)) => results.passed += 1,
+                    Some((name, false)) => results.failed.push(name.to_owned()),
+                    None => {}
+                }
             }
         }
         for name in suites.iter().filter(|name| !ended.contains(name)) {
@@ -72,18 +78,6 @@ impl Results {
                 .push("the machine stopped before it was done".into());
         }
         results
-    }
-
-    /// `test NAME ... ok`, wherever the words of a program under test came in between.
-    fn read_test(&mut self, line: &str) {
-        let Some((_, line)) = line.split_once("test ") else {
-            return;
-        };
-        match line.split_once(" ... ") {
-            Some((_, "ok")) => self.passed += 1,
-            Some((name, "FAILED")) => self.failed.push(name.to_owned()),
-            _ => {}
-        }
     }
 }
 

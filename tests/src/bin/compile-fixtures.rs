@@ -13,7 +13,7 @@ fn main() -> Result<()> {
         bail!("usage: compile-fixtures DIRECTORY SCRATCH ARCHITECTURE");
     };
     let machine = match architecture.to_str() {
-        Some(env::consts::ARCH) => Machine::Host,
+        Some(name) if name == env::consts::ARCH => Machine::Host,
         Some("aarch64") => Machine::Aarch64,
         _ => bail!("programs for {architecture:?} cannot be compiled here"),
     };

@@ -1,6 +1,7 @@
 //! Node.js as found in Debian, or a later one, without any flag.
 
 use std::{
+    env, fs,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
@@ -109,16 +110,26 @@ fn requests() -> PathBuf {
     repository().join("tests/fixtures/javascript/requests.js")
 }
 
-/// Starts it; HOW says what it leaks.
-fn start_requests(how: &str, port: &str) -> Fixture {
-    let node = installed("node", "nodejs");
+/// Starts it by this Node; HOW says what it leaks.
+fn start_requests(node: &Path, how: &str, port: &str) -> Fixture {
     Fixture::start_program(Command::new(node).arg(requests()).args([how, port]))
+}
+
+/// Those in the directory that `TCPLEAK_TEST_NODES` names, see `.ci/nodes`, and that of the host.
+fn nodes() -> Vec<PathBuf> {
+    let mut nodes = vec![installed("node", "nodejs")];
+    if let Some(directory) = env::var_os("TCPLEAK_TEST_NODES") {
+        let entries = fs::read_dir(&directory).expect("a directory of versions of Node");
+        nodes.extend(entries.map(|entry| entry.expect("a Node").path().join("bin/node")));
+        assert!(nodes.len() > 1, "there is no Node in {directory:?}");
+    }
+    nodes
 }
 
 /// The only line of the program with this text.
 #[track_caller]
 fn line_of(text: &str) -> u64 {
-    let source = std::fs::read_to_string(requests()).expect("the fixture is there");
+    let source = fs::read_to_string(requests()).expect("the fixture is there");
     let mut lines = (1..)
         .zip(source.lines())
         .filter(|(_, line)| line.contains(text));
@@ -157,9 +168,9 @@ fn has_internal(path: &Value, function: &str, file: &str) -> bool {
 }
 
 /// Has the program leak a connection that the server answers and hangs up on, while it is watched.
-fn leak_by_requests(how: &str) -> (Fixture, Tracer) {
+fn leak_by_requests(node: &Path, how: &str) -> (Fixture, Tracer) {
     let server = Server::start();
-    let mut client = start_requests(how, &server.port());
+    let mut client = start_requests(node, how, &server.port());
     server.serve(|connection| {
         if read_http_request(&connection) {
             // What went wrong is seen by what is not found.
@@ -174,8 +185,8 @@ fn leak_by_requests(how: &str) -> (Fixture, Tracer) {
 
 /// The leak of that connection.
 #[track_caller]
-fn watch_requests(how: &str) -> Value {
-    let (_client, mut tracer) = leak_by_requests(how);
+fn watch_requests(node: &Path, how: &str) -> Value {
+    let (_client, mut tracer) = leak_by_requests(node, how);
     tracer.wait_for_group("a leak with a title", |group| {
         group["leak"] == true && group["count"] == 1 && !title(group).is_empty()
     })
@@ -183,7 +194,7 @@ fn watch_requests(how: &str) -> Value {
 
 #[test]
 fn the_function_that_wrote_the_request_is_named_where_the_event_loop_opened_the_connection() {
-    let leak = watch_requests("callback");
+    let leak = watch_requests(&installed("node", "nodejs"), "callback");
     let origin = &leak["origin"];
     assert!(
         has_internal(origin, "internalConnect", "node:net"),
@@ -199,7 +210,13 @@ fn the_function_that_wrote_the_request_is_named_where_the_event_loop_opened_the_
 
 #[test]
 fn an_async_function_is_named_when_it_goes_on() {
-    let leak = watch_requests("await");
+    for node in nodes() {
+        an_async_function_is_named(&node);
+    }
+}
+
+fn an_async_function_is_named(node: &Path) {
+    let leak = watch_requests(node, "await");
     let write = &leak["last_use"]["write"];
     let frame = own_frame(write, "askForPage");
     assert!(
@@ -216,7 +233,7 @@ fn an_async_function_is_named_when_it_goes_on() {
 
 #[test]
 fn a_timer_that_writes_is_named() {
-    let leak = watch_requests("timer");
+    let leak = watch_requests(&installed("node", "nodejs"), "timer");
     let write = &leak["last_use"]["write"];
     let frame = own_frame(write, "askLater");
     assert_eq!(
@@ -231,9 +248,38 @@ fn a_timer_that_writes_is_named() {
     assert_eq!(title(&leak), "askLater");
 }
 
+/// What V8 has optimised has no place in its bytecode on the stack.
+#[test]
+fn an_optimised_function_is_named_with_the_line_where_it_begins() {
+    for node in nodes() {
+        let server = Server::start();
+        let optimise = ["--allow-natives-syntax"];
+        let mut client = Fixture::start_program(
+            Command::new(node)
+                .args(optimise)
+                .arg(requests())
+                .args(["optimised", &server.port()]),
+        );
+        server.serve(|connection| {
+            if read_http_request(&connection) {
+                // What went wrong is seen by what is not found.
+                let _ = answer_http_request(&connection, &[b'a'; 300]);
+            }
+        });
+        let mut tracer = Tracer::of(&client);
+        client.tell();
+        client.facts();
+        let leak = tracer.wait_for_group("a leak whose last write is known", |group| {
+            group["leak"] == true && !group["last_use"]["write"].is_null()
+        });
+        let frame = own_frame(&leak["last_use"]["write"], "askAtSpeed");
+        assert_eq!(frame["line"], line_of("function askAtSpeed"), "{frame:#}");
+    }
+}
+
 #[test]
 fn an_agent_of_node_is_not_the_program() {
-    let (_client, mut tracer) = leak_by_requests("agent");
+    let (_client, mut tracer) = leak_by_requests(&installed("node", "nodejs"), "agent");
     let leak = tracer.wait_for_group("a leak with its code path", |group| {
         group["leak"] == true && !group["origin"].is_null()
     });

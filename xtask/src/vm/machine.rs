@@ -64,7 +64,7 @@ pub struct Machine {
 }
 
 /// How long the suites of one machine may take.
-const PATIENCE: Duration = Duration::from_secs(40 * 60);
+const PATIENCE: Duration = Duration::from_secs(100 * 60);
 /// How long the kernel may take to come to them.
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -73,7 +73,7 @@ impl Machine {
     pub fn start(
         kernel: &Kernel,
         initramfs: &Path,
-        accelerator: Accelerator,
+        (accelerator, processors): (Accelerator, usize),
         directory: &Path,
     ) -> Result<Self> {
         let results = directory.join("results.log");
@@ -81,11 +81,12 @@ impl Machine {
         for file in [&results, &console] {
             fs::write(file, "").with_context(|| format!("writing {}", file.display()))?;
         }
-        // Packed it is in memory twice for a moment; the rest is for the programs.
-        let megabytes = 2 * (fs::metadata(initramfs)?.len() >> 20) + 1024;
+        // It is in memory twice for a moment, and what is unpacked may take half of the rest.
+        let megabytes = 3 * (fs::metadata(initramfs)?.len() >> 20) + 1024;
         let mut qemu = Command::new(kernel.arch.qemu());
         qemu.args(["-accel", accelerator.word()]);
         qemu.args(["-m", &megabytes.to_string()]);
+        qemu.args(["-smp", &processors.to_string()]);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
         qemu.args(["-display", "none", "-monitor", "none"]);
         qemu.args(kernel.arch.machine(accelerator));

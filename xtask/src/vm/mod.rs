@@ -140,6 +140,7 @@ pub fn run(workspace: &Workspace, options: &Options, harness: &[String]) -> Resu
             programs: &programs,
             harness,
             accelerator,
+            processors: processors(kernels.len()),
         };
         outcomes.extend(guest.run_all(kernels));
     }
@@ -192,6 +193,14 @@ struct Guest<'a> {
     programs: &'a Programs,
     harness: &'a [String],
     accelerator: Accelerator,
+    /// Processors that each machine has.
+    processors: usize,
+}
+
+/// Those of the host, shared out among the machines that run at the same time.
+fn processors(machines: usize) -> usize {
+    let all = thread::available_parallelism().map_or(1, usize::from);
+    (all / machines.clamp(1, AT_ONCE)).max(1)
 }
 
 impl Guest<'_> {
@@ -242,7 +251,12 @@ impl Guest<'_> {
             suites,
             &initramfs,
         )?;
-        let machine = Machine::start(kernel, &initramfs, self.accelerator, &directory)?;
+        let machine = Machine::start(
+            kernel,
+            &initramfs,
+            (self.accelerator, self.processors),
+            &directory,
+        )?;
         let console = machine.console();
         let (text, fault) = machine.watch(|line| println!("[{}] {line}", kernel.name))?;
         fs::remove_file(&initramfs)?;

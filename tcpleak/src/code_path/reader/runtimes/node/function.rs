@@ -14,8 +14,6 @@ const WORD: u64 = 8;
 const SCOPE_WORDS: u64 = 8;
 /// Most variables of a scope.
 const VARIABLES: u64 = 4096;
-/// In a bytecode array: where the positions in the source are.
-const POSITIONS: u64 = 32;
 /// In an array of bytes: the first one.
 const BYTES: u64 = 16;
 /// Most steps through a table of positions.
@@ -90,7 +88,8 @@ impl<'a> Function<'a> {
     }
 
     /// Behind the variables of a scope stand, each only if there is one: the function's name and a number,
-    /// the name that was inferred for it, and where in the source it begins and ends.
+    /// the name that was inferred for it, and where in the source it begins and ends, unless that stands
+    /// before the variables.
     fn scope(&self) -> Option<Scope> {
         let (heap, layout) = (self.heap, self.heap.layout);
         let scope = heap.member(self.shared, layout.shared_name_or_scope)?;
@@ -117,6 +116,10 @@ impl<'a> Function<'a> {
                 numbers.clear();
             }
         }
+        if let Some(start) = layout.scope_start() {
+            let number = |index: u64| heap.number_in(word(index)?);
+            numbers = vec![number(start)?, number(start + 1)?];
+        }
         if let [.., start, end] = *numbers
             && 0 <= start
             && start < end
@@ -138,7 +141,10 @@ impl<'a> Function<'a> {
         if place >= length {
             return None;
         }
-        let table = heap.is(heap.member(array, POSITIONS)?, layout.type_bytes)?;
+        let table = heap.is(
+            heap.member(array, layout.positions())?,
+            layout.type_positions(),
+        )?;
         let size = usize::try_from(heap.number(table, layout.array_length)?).ok()?;
         let bytes = heap.memory.bytes(table.at(BYTES)?, size, STEPS)?;
         position_at(&bytes, place)

@@ -33,6 +33,8 @@ pub struct Layout {
     pub thin_actual: u64,
     pub array_length: u64,
     pub bytecode_data: u64,
+    /// Zero before V8 12.4, which keeps bytecode in a space of its own.
+    pub bytecode_wrapper: u64,
     pub frame_function: i64,
     pub frame_context: i64,
     pub frame_bytecode: i64,
@@ -45,6 +47,8 @@ pub struct Layout {
     pub type_scope: u16,
     pub type_bytecode: u16,
     pub type_bytes: u16,
+    /// Zero before V8 12.4.
+    pub type_trusted_bytes: u16,
     pub type_first_nonstring: u16,
     pub string_representation_mask: u16,
     pub string_encoding_mask: u16,
@@ -58,19 +62,28 @@ pub struct Layout {
 type Setter = fn(&mut Layout, i32) -> Option<()>;
 
 macro_rules! members {
-    ($($name:literal => $member:ident),* $(,)?) => {
-        [$(($name, |layout: &mut Layout, value: i32| {
+    ($($($name:literal)|+ => $member:ident),* $(,)?) => {
+        [$((&[$($name),+], |layout: &mut Layout, value: i32| {
             layout.$member = value.try_into().ok()?;
             Some(())
         })),*]
     };
 }
 
-const MEMBERS: [(&str, Setter); 35] = members![
+/// A member, the names that its variable has had, the oldest first, and how it is set.
+type Member = (&'static [&'static str], Setter);
+
+/// What must be known.
+const MEMBERS: [Member; 35] = members![
     "class_Map__instance_type__uint16_t" => map_instance_type,
     "class_JSFunction__shared__SharedFunctionInfo" => function_shared,
-    "class_SharedFunctionInfo__name_or_scope_info__Object" => shared_name_or_scope,
-    "class_SharedFunctionInfo__script_or_debug_info__HeapObject" => shared_script,
+    "class_SharedFunctionInfo__name_or_scope_info__Object"
+        | "class_SharedFunctionInfo__name_or_scope_info__Tagged_Object_"
+        | "class_SharedFunctionInfo__name_or_scope_info__Tagged_NameOrScopeInfoT_"
+        => shared_name_or_scope,
+    "class_SharedFunctionInfo__script_or_debug_info__HeapObject"
+        | "class_SharedFunctionInfo__script__Tagged_HeapObject_"
+        => shared_script,
     "class_Script__name__Object" => script_name,
     "class_Script__source__Object" => script_source,
     "class_String__length__int32_t" => string_length,
@@ -104,7 +117,39 @@ const MEMBERS: [(&str, Setter); 35] = members![
     "SmiShiftSize" => smi_shift,
 ];
 
+/// What only some have.
+const OPTIONAL: [Member; 2] = members![
+    "class_BytecodeArray__wrapper__Tagged_BytecodeWrapper_" => bytecode_wrapper,
+    "type_TrustedByteArray__TRUSTED_BYTE_ARRAY_TYPE" => type_trusted_bytes,
+];
+
+/// In a bytecode array before V8 12.4: where the positions in the source are. Later they follow the wrapper.
+const POSITIONS: u64 = 32;
+
 impl Layout {
+    /// In a bytecode array: where the positions in the source are.
+    pub fn positions(&self) -> u64 {
+        match self.bytecode_wrapper {
+            0 => POSITIONS,
+            wrapper => wrapper.saturating_add(8),
+        }
+    }
+
+    /// What kind of object these are.
+    pub fn type_positions(&self) -> u16 {
+        match self.type_trusted_bytes {
+            0 => self.type_bytes,
+            kind => kind,
+        }
+    }
+
+    /// In a scope since V8 13: where the place in the source at which the function begins is, and behind it the
+    /// one at which it ends. Before they lie behind the variables.
+    pub fn scope_start(&self) -> Option<u64> {
+        let start = self.scope_locals.checked_add(1)?;
+        (start.checked_add(2)? == self.scope_variables).then_some(start)
+    }
+
     /// Reads what a file says. None when it has no V8; an error names what is not said.
     pub fn of(
         object: &Object<'_>,
@@ -112,7 +157,7 @@ impl Layout {
     ) -> Option<Result<Self, String>> {
         let file: ElfFile64<'_> = ElfFile64::parse(object.bytes()).ok()?;
         let mut layout = Self::default();
-        let mut found = [false; MEMBERS.len()];
+        let mut found = [false; MEMBERS.len() + OPTIONAL.len()];
         let mut any = false;
         for symbol in file.dynamic_symbols().take(SYMBOLS) {
             let name = symbol
@@ -123,14 +168,14 @@ impl Layout {
                 continue;
             };
             any = true;
-            let members = MEMBERS.iter().zip(&mut found);
-            for ((known, set), found) in members {
-                if known.as_bytes() == name
-                    && let Some(value) = read(object.address(symbol.address()))
-                    && set(&mut layout, value).is_some()
-                {
-                    *found = true;
-                }
+            let is_it = |(names, _): &&Member| names.iter().any(|known| known.as_bytes() == name);
+            let members = MEMBERS.iter().chain(&OPTIONAL);
+            let known = members.enumerate().find(|(_, member)| is_it(member));
+            if let Some((number, (_, set))) = known
+                && let Some(value) = read(object.address(symbol.address()))
+                && set(&mut layout, value).is_some()
+            {
+                found[number] = true;
             }
         }
         if !any {
@@ -138,7 +183,7 @@ impl Layout {
         }
         let missing = MEMBERS.iter().zip(found).find(|(_, found)| !found);
         Some(match missing {
-            Some(((name, _), _)) => Err(format!("v8dbg_{name}")),
+            Some(((names, _), _)) => Err(format!("v8dbg_{}", names[0])),
             None => Ok(layout),
         })
     }

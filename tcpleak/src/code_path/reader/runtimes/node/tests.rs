@@ -30,6 +30,7 @@ fn layout() -> Layout {
         thin_actual: 16,
         array_length: 8,
         bytecode_data: 54,
+        bytecode_wrapper: 0,
         frame_function: -16,
         frame_context: -8,
         frame_bytecode: -32,
@@ -42,6 +43,7 @@ fn layout() -> Layout {
         type_scope: 261,
         type_bytecode: 191,
         type_bytes: 190,
+        type_trusted_bytes: 0,
         type_first_nonstring: 128,
         string_representation_mask: 7,
         string_encoding_mask: 8,
@@ -50,6 +52,22 @@ fn layout() -> Layout {
         thin_tag: 5,
         smi_shift: 31,
     }
+}
+
+#[test]
+fn newer_ones_keep_positions_elsewhere() {
+    let old = layout();
+    assert_eq!((old.positions(), old.type_positions()), (32, 190));
+    assert_eq!(old.scope_start(), None);
+    // As V8 13.6 tells it.
+    let new = Layout {
+        bytecode_wrapper: 16,
+        type_trusted_bytes: 196,
+        scope_variables: 5,
+        ..layout()
+    };
+    assert_eq!((new.positions(), new.type_positions()), (24, 196));
+    assert_eq!(new.scope_start(), Some(3));
 }
 
 /// Memory of objects that refer to one another at random, with maps of the kinds that matter.

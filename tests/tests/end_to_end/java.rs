@@ -1,7 +1,6 @@
 //! Java on Debian's OpenJDK, as it is: no agent, no flag.
 
 use std::{
-    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +10,7 @@ use tcpleak_tests::WITH_HTTP_CLIENT;
 
 use crate::harness::{
     Apache, Compiled, Fixture, Server, Tracer, assert_complete, assert_own_functions,
-    assert_passes_in_order, installed, leaks, output_of, title, wait_until,
+    assert_passes_in_order, installed, leaks, output_of, title, wait_until, with_others,
 };
 
 /// What commons-httpclient needs, beside the program itself.
@@ -60,13 +59,8 @@ pub fn start_with(
 
 /// The Java of the host, and those in the directory that `TCPLEAK_TEST_JDKS` names, see `.ci/jdks`.
 fn javas() -> Vec<PathBuf> {
-    let mut javas = vec![installed("java", "openjdk-17-jdk-headless")];
-    if let Some(directory) = env::var_os("TCPLEAK_TEST_JDKS") {
-        let entries = fs::read_dir(&directory).expect("a directory of Java machines");
-        javas.extend(entries.map(|entry| entry.expect("a Java").path().join("bin/java")));
-        assert!(javas.len() > 1, "there is no Java in {directory:?}");
-    }
-    javas
+    let java = installed("java", "openjdk-17-jdk-headless");
+    with_others(java, "TCPLEAK_TEST_JDKS", "bin/java")
 }
 
 /// Watches `Forgets` forget a connection, after it has closed others.

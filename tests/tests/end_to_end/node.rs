@@ -1,7 +1,7 @@
 //! Node.js as found in Debian, or a later one, without any flag.
 
 use std::{
-    env, fs,
+    fs,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Fixture, Server, Tracer, answer_http_request, assert_complete, assert_passes_in_order,
-    assert_runs_in, functions, installed, read_http_request, repository, title,
+    assert_runs_in, functions, installed, read_http_request, repository, title, with_others,
 };
 
 /// Half-open sockets: the program has to end its own half, and does not.
@@ -110,20 +110,19 @@ fn requests() -> PathBuf {
     repository().join("tests/fixtures/javascript/requests.js")
 }
 
-/// Starts it by this Node; HOW says what it leaks.
-fn start_requests(node: &Path, how: &str, port: &str) -> Fixture {
-    Fixture::start_program(Command::new(node).arg(requests()).args([how, port]))
+/// Starts it by this Node, with these options; HOW says what it leaks.
+fn start_requests(node: &Path, options: &[&str], how: &str, port: &str) -> Fixture {
+    let mut command = Command::new(node);
+    Fixture::start_program(command.args(options).arg(requests()).args([how, port]))
 }
 
 /// Those in the directory that `TCPLEAK_TEST_NODES` names, see `.ci/nodes`, and that of the host.
 fn nodes() -> Vec<PathBuf> {
-    let mut nodes = vec![installed("node", "nodejs")];
-    if let Some(directory) = env::var_os("TCPLEAK_TEST_NODES") {
-        let entries = fs::read_dir(&directory).expect("a directory of versions of Node");
-        nodes.extend(entries.map(|entry| entry.expect("a Node").path().join("bin/node")));
-        assert!(nodes.len() > 1, "there is no Node in {directory:?}");
-    }
-    nodes
+    with_others(
+        installed("node", "nodejs"),
+        "TCPLEAK_TEST_NODES",
+        "bin/node",
+    )
 }
 
 /// The only line of the program with this text.
@@ -168,9 +167,9 @@ fn has_internal(path: &Value, function: &str, file: &str) -> bool {
 }
 
 /// Has the program leak a connection that the server answers and hangs up on, while it is watched.
-fn leak_by_requests(node: &Path, how: &str) -> (Fixture, Tracer) {
+fn leak_by_requests(node: &Path, options: &[&str], how: &str) -> (Fixture, Tracer) {
     let server = Server::start();
-    let mut client = start_requests(node, how, &server.port());
+    let mut client = start_requests(node, options, how, &server.port());
     server.serve(|connection| {
         if read_http_request(&connection) {
             // What went wrong is seen by what is not found.
@@ -186,7 +185,7 @@ fn leak_by_requests(node: &Path, how: &str) -> (Fixture, Tracer) {
 /// The leak of that connection.
 #[track_caller]
 fn watch_requests(node: &Path, how: &str) -> Value {
-    let (_client, mut tracer) = leak_by_requests(node, how);
+    let (_client, mut tracer) = leak_by_requests(node, &[], how);
     tracer.wait_for_group("a leak with a title", |group| {
         group["leak"] == true && group["count"] == 1 && !title(group).is_empty()
     })
@@ -252,23 +251,8 @@ fn a_timer_that_writes_is_named() {
 #[test]
 fn an_optimised_function_is_named_with_the_line_where_it_begins() {
     for node in nodes() {
-        let server = Server::start();
-        let optimise = ["--allow-natives-syntax"];
-        let mut client = Fixture::start_program(
-            Command::new(node)
-                .args(optimise)
-                .arg(requests())
-                .args(["optimised", &server.port()]),
-        );
-        server.serve(|connection| {
-            if read_http_request(&connection) {
-                // What went wrong is seen by what is not found.
-                let _ = answer_http_request(&connection, &[b'a'; 300]);
-            }
-        });
-        let mut tracer = Tracer::of(&client);
-        client.tell();
-        client.facts();
+        let natives = ["--allow-natives-syntax"];
+        let (_client, mut tracer) = leak_by_requests(&node, &natives, "optimised");
         let leak = tracer.wait_for_group("a leak whose last write is known", |group| {
             group["leak"] == true && !group["last_use"]["write"].is_null()
         });
@@ -279,7 +263,7 @@ fn an_optimised_function_is_named_with_the_line_where_it_begins() {
 
 #[test]
 fn an_agent_of_node_is_not_the_program() {
-    let (_client, mut tracer) = leak_by_requests(&installed("node", "nodejs"), "agent");
+    let (_client, mut tracer) = leak_by_requests(&installed("node", "nodejs"), &[], "agent");
     let leak = tracer.wait_for_group("a leak with its code path", |group| {
         group["leak"] == true && !group["origin"].is_null()
     });

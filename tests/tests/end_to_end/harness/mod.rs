@@ -102,6 +102,19 @@ pub fn installed(program: &str, package: &str) -> PathBuf {
     tcpleak_tests::installed(program, package).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// A program of the distribution, and the same program of each directory below the one that this variable
+/// names, if it is set.
+pub fn with_others(own: PathBuf, variable: &str, program: &str) -> Vec<PathBuf> {
+    let mut programs = vec![own];
+    if let Some(directory) = std::env::var_os(variable) {
+        let entries = std::fs::read_dir(&directory)
+            .unwrap_or_else(|error| panic!("{variable}={directory:?}: {error}"));
+        programs.extend(entries.map(|entry| entry.expect("a directory").path().join(program)));
+        assert!(programs.len() > 1, "there is nothing in {directory:?}");
+    }
+    programs
+}
+
 /// Fails unless the test may load kernel programs. No test comes far without one of the programs
 /// above.
 fn require_root() {

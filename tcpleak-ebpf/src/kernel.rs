@@ -119,13 +119,23 @@ impl<'a> Beginning<'a> {
         unsafe { *start.add(offset as usize).cast::<T>() }
     }
 
-    /// Its local port. What is left of one that gave its port back is elsewhere.
     #[inline(always)]
-    fn local_port(&self) -> u16 {
-        match self.read(offset!(sk_num)) {
+    fn is_v6(&self) -> bool {
+        self.read::<u16>(offset!(sk_family)) == AF_INET6
+    }
+
+    /// Its local address and port. What is left of a port that it gave back is elsewhere.
+    #[inline(always)]
+    fn local_end(&self, ends: &mut Endpoints) {
+        if self.is_v6() {
+            write(&mut ends.local, self.read(offset!(sk_v6_rcv_saddr)));
+        } else {
+            write(&mut ends.local, v4_mapped(self.read(offset!(sk_rcv_saddr))));
+        }
+        ends.local_port = match self.read(offset!(sk_num)) {
             0 => u16::from_be(self.sock.read(offset!(inet_sport))),
             port => port,
-        }
+        };
     }
 }
 
@@ -236,14 +246,12 @@ impl Sock {
     pub fn endpoints(self, ends: &mut Endpoints) {
         let mut place = MaybeUninit::uninit();
         let sock = Beginning::copy(self.tcp, &mut place);
-        if sock.read::<u16>(offset!(sk_family)) == AF_INET6 {
-            write(&mut ends.local, sock.read(offset!(sk_v6_rcv_saddr)));
+        sock.local_end(ends);
+        if sock.is_v6() {
             write(&mut ends.remote, sock.read(offset!(sk_v6_daddr)));
         } else {
-            write(&mut ends.local, v4_mapped(sock.read(offset!(sk_rcv_saddr))));
             write(&mut ends.remote, v4_mapped(sock.read(offset!(sk_daddr))));
         }
-        ends.local_port = sock.local_port();
         ends.remote_port = u16::from_be(sock.read(offset!(sk_dport)));
         ends.netns = match sock.read::<u64>(offset!(sk_net)) {
             0 => 0,
@@ -255,13 +263,7 @@ impl Sock {
     #[inline(always)]
     pub fn local_end(self, ends: &mut Endpoints) {
         let mut place = MaybeUninit::uninit();
-        let sock = Beginning::copy(self.tcp, &mut place);
-        if sock.read::<u16>(offset!(sk_family)) == AF_INET6 {
-            write(&mut ends.local, sock.read(offset!(sk_v6_rcv_saddr)));
-        } else {
-            write(&mut ends.local, v4_mapped(sock.read(offset!(sk_rcv_saddr))));
-        }
-        ends.local_port = sock.local_port();
+        Beginning::copy(self.tcp, &mut place).local_end(ends);
     }
 
     /// Whether a survey must know more about it, whoever holds it: it listens, its peer is gone, does

@@ -180,17 +180,29 @@ fn a_descriptor_that_was_dead_before_is_not_found_and_the_report_says_so() {
 #[test]
 fn what_shows_no_leak_when_it_is_dead_is_not_taken_for_one() {
     let server = Server::start();
-    // The first never had a connection; the second gave it up by itself, after it was seen open.
+    // The first never had a connection; the others gave it up by themselves, after it was seen open. What is left
+    // of the last one keeps the address that the program chose.
     let nobody = "127.0.0.1:1";
+    let to = &server.address();
     let mut refused = Fixture::start(&["refused", nobody]);
-    let mut disconnected = Fixture::start(&["disconnected-later", &server.address()]);
-    let pids = [refused.pid_text(), disconnected.pid_text()];
-    let options = ["--pid", &pids[0], "--pid", &pids[1], "--all"];
+    let mut disconnected = [
+        Fixture::start(&["disconnected-later", to]),
+        Fixture::start(&["disconnected-later", to, "from", "127.0.0.2:0"]),
+    ];
+    let mut options = vec!["--all".to_owned()];
+    for fixture in disconnected.iter().chain([&refused]) {
+        options.extend(["--pid".to_owned(), fixture.pid_text()]);
+    }
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let mut tracer = Tracer::watch_with(&[ALONE], &options);
     refused.go();
-    disconnected.go();
+    disconnected.iter_mut().for_each(|fixture| {
+        fixture.go();
+    });
     tracer.watch_for(Duration::from_secs(1));
-    disconnected.go();
+    disconnected.iter_mut().for_each(|fixture| {
+        fixture.go();
+    });
     let seen = tracer.reports().len();
     tracer.watch_for(Duration::from_secs(2));
     assert!(tracer.reports().len() > seen + 2, "too few surveys");

@@ -131,8 +131,9 @@ impl Descriptor<'_> {
         })
     }
 
-    /// Whether a socket that is in no table gave up its local address, which only a program that
-    /// dissolves its connection has it do. Kernels before 5.6 do not tell: then it is taken for no.
+    /// Whether the program dissolved the connection of a socket that is in no table: from then on the kernel
+    /// counts anew what it received, and a local address that the program did not choose is gone. Kernels before
+    /// 5.6 do not tell, and those before 5.10 not of an address that was chosen: then it is taken for no.
     ///
     /// This holds the socket for a moment, which delays nothing where there is no connection.
     pub fn is_disconnected(&self) -> bool {
@@ -142,10 +143,32 @@ impl Descriptor<'_> {
             let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
             pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok()
         });
-        let address = copy.and_then(|copy| getsockname(&copy).ok());
-        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-        address.is_some_and(|address| address.ip().is_unspecified())
+        copy.is_some_and(|socket| {
+            let address = getsockname(&socket).ok();
+            let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+            address.is_some_and(|address| address.ip().is_unspecified())
+                || segments_received(&socket) == Some(0)
+        })
     }
+}
+
+/// How many segments a TCP socket received for the connection that it has or had (`tcp_info.tcpi_segs_in`).
+fn segments_received(socket: &OwnedFd) -> Option<u32> {
+    const OFFSET: usize = 140;
+    let mut info = [0_u8; OFFSET + 4];
+    let mut length = libc::socklen_t::try_from(info.len()).ok()?;
+    // SAFETY: the kernel writes at most as many bytes as it is told there are, and says how many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let bytes = info.get(OFFSET..usize::try_from(length).ok()?)?;
+    (result == 0).then_some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 /// The descriptor that an entry of `/proc/PID/fd` is about, and the inode of the socket behind it.
@@ -165,7 +188,7 @@ fn inode(link: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
 
@@ -183,6 +206,21 @@ mod tests {
         ] {
             assert_eq!(inode(link), None);
         }
+    }
+
+    #[test]
+    fn only_a_socket_that_had_a_connection_received_segments() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let client = OwnedFd::from(client);
+        for end in [&client, &server.into()] {
+            assert!(segments_received(end).is_some_and(|segments| segments > 0));
+        }
+        rustix::net::connect_unspec(&client).unwrap();
+        assert_eq!(segments_received(&client), Some(0));
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(segments_received(&udp.into()), None);
     }
 
     #[test]

@@ -49,10 +49,15 @@ pub fn disconnected(to: SocketAddr) -> Result<()> {
     keep(socket)
 }
 
-/// The same, with a pause in which the connection can be seen.
-pub fn disconnected_later(to: SocketAddr) -> Result<()> {
+/// The same, with a pause in which the connection can be seen, and by a socket that has an address of its own
+/// where one is given.
+pub fn disconnected_later(from: Option<SocketAddr>, to: SocketAddr) -> Result<()> {
     protocol::be_ready(&[]);
-    let socket = OwnedFd::from(connect::open_connection(to)?);
+    let socket = connect::socket(to, SocketFlags::empty(), None)?;
+    if let Some(from) = from {
+        rustix::net::bind(&socket, &from)?;
+    }
+    rustix::net::connect(&socket, &to)?;
     protocol::tell(&[("connected", "yes".into())]);
     protocol::await_word();
     rustix::net::connect_unspec(&socket)?;

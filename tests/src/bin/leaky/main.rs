@@ -80,7 +80,10 @@ fn be_odd(arguments: &[&str]) -> Result<()> {
         ["timed-out-connecting", to] => endings::timed_out_connecting(address(to)?),
         ["timed-out-sending", to] => endings::timed_out_sending(address(to)?),
         ["disconnected", to] => endings::disconnected(address(to)?),
-        ["disconnected-later", to] => endings::disconnected_later(address(to)?),
+        ["disconnected-later", to] => endings::disconnected_later(None, address(to)?),
+        ["disconnected-later", to, "from", from] => {
+            endings::disconnected_later(Some(address(from)?), address(to)?)
+        }
         ["shut-down-in-order", to] => endings::shut_down_in_order(address(to)?),
         ["close-first", to, count] => closing::first(address(to)?, number(count)?),
         ["bind-and-close-first", to, count] => closing::bound_first(address(to)?, number(count)?),

@@ -140,7 +140,7 @@ pub fn run(workspace: &Workspace, options: &Options, harness: &[String]) -> Resu
             programs: &programs,
             harness,
             accelerator,
-            processors: processors(kernels.len()),
+            processors: accelerator.processors(kernels.len().min(AT_ONCE)),
         };
         outcomes.extend(guest.run_all(kernels));
     }
@@ -168,7 +168,7 @@ fn suites(kernel: &Kernel, harness: &[String]) -> Vec<Suite> {
         name: DOCTOR,
         words: ["/vm/tcpleak", "doctor"].map(str::to_owned).into(),
     };
-    // Of one processor, but they mostly wait.
+    // Of a processor or two, but they mostly wait.
     let options = ["--test-threads=3".to_owned()];
     let lacks = kernel.lacks();
     let left_out = lacks.flat_map(|lack| ["--skip", lack.tests].map(str::to_owned));
@@ -195,12 +195,6 @@ struct Guest<'a> {
     accelerator: Accelerator,
     /// Processors that each machine has.
     processors: usize,
-}
-
-/// Those of the host, shared out among the machines that run at the same time.
-fn processors(machines: usize) -> usize {
-    let all = thread::available_parallelism().map_or(1, usize::from);
-    (all / machines.clamp(1, AT_ONCE)).max(1)
 }
 
 impl Guest<'_> {

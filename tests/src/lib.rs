@@ -81,21 +81,21 @@ pub const BUILDS: &[Build] = &[
     of(Language::Rust, "forgets", &["-Cdebuginfo=line-tables-only"]),
     of(Language::Rust, "forgets", &["-Cdebuginfo=none"]),
     of(Language::Go, "forgets", &[]),
-    of(
-        Language::Go,
-        "forgets",
-        &["-buildmode=pie", "-ldflags=-s -w"],
-    ),
+    of(Language::Go, "forgets", STRIPPED),
     of(Language::Go, "forgets", &["-ldflags=-s -w"]),
     of(Language::RustTests, "forgets_test", WITH_LINES),
     of(Language::GoTests, "forgets_test", &[]),
     of(Language::Java, "Crawler", WITH_HTTP_CLIENT),
     of(Language::Java, "Forgets", &[]),
     of(Language::Go, "requests", &[]),
+    of(Language::Go, "requests", STRIPPED),
 ];
 
 /// For tests in Rust, as cargo builds them.
 pub const WITH_LINES: &[&str] = &["-Cdebuginfo=line-tables-only"];
+
+/// For a program in Go that is stripped of its symbols.
+pub const STRIPPED: &[&str] = &["-buildmode=pie", "-ldflags=-s -w"];
 
 /// For a program that uses commons-httpclient, as in Debian's libcommons-httpclient-java.
 pub const WITH_HTTP_CLIENT: &[&str] = &["-cp", "/usr/share/java/commons-httpclient.jar"];

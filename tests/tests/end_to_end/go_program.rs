@@ -1,6 +1,7 @@
 //! Go programs, which bring neither libc nor, when stripped, symbols.
 
 use serde_json::Value;
+use tcpleak_tests::STRIPPED;
 
 use crate::harness::{
     Compiled, assert_complete, assert_passes_in_order, is_named, passes_through, title,
@@ -89,6 +90,6 @@ fn a_goroutine_is_named_to_the_function_that_it_began_with() {
 
 #[test]
 fn a_position_independent_go_program_is_named_by_its_line_table() {
-    let program = Compiled::go("forgets", &["-buildmode=pie", "-ldflags=-s -w"]);
+    let program = Compiled::go("forgets", STRIPPED);
     assert_is_named(&watch(&program, "dial"), &program, &DIALS);
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tcpleak_tests::STRIPPED;
 
 use crate::harness::{
     Compiled, Fixture, Server, Tracer, assert_passes_in_order, functions, leaks, title,
@@ -88,8 +89,17 @@ fn assert_is_true(group: &Value, asked: &Asked) {
 
 #[test]
 fn functions_that_leak_responses_of_one_go_client_are_named_each() {
-    let program = Compiled::go("requests", &[]);
-    let (_client, mut tracer, asked) = start(&program, PAUSE, "2");
+    assert_functions_are_named(&Compiled::go("requests", &[]));
+}
+
+#[test]
+fn functions_of_a_stripped_go_program_that_leak_responses_are_named_each() {
+    assert_functions_are_named(&Compiled::go("requests", STRIPPED));
+}
+
+#[track_caller]
+fn assert_functions_are_named(program: &Compiled) {
+    let (_client, mut tracer, asked) = start(program, PAUSE, "2");
     let calls = [
         ("main.fetchNews", "net/http.(*Client).Get", "client.Get("),
         ("main.fetchPrices", "net/http.(*Client).Do", "client.Do("),

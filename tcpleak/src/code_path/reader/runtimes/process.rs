@@ -59,8 +59,7 @@ impl Object<'_> {
 
     /// The addresses of its code in the process.
     pub fn code(&self) -> Range<u64> {
-        let own = self.0.image.addresses();
-        self.address(own.start)..self.address(own.end)
+        self.moved(self.0.image.addresses())
     }
 
     /// Where an exported symbol lies in the process.
@@ -80,24 +79,24 @@ impl Object<'_> {
         self.range(dynamic_symbol(&file, name).or_else(of_file)?)
     }
 
-    /// Where these symbols lie in the process, found in one pass.
-    pub fn symbols<const N: usize>(&self, names: [&str; N]) -> [Option<Range<u64>>; N] {
-        let mut found = [const { None }; N];
-        let Some(file) = self.file() else {
-            return found;
-        };
-        for symbol in file.symbols().take(SYMBOLS) {
-            let place = names
-                .iter()
-                .zip(&mut found)
-                .find(|(name, _)| symbol.name_bytes() == Ok(name.as_bytes()));
-            if let Some((_, place)) = place
-                && !symbol.is_undefined()
-            {
-                *place = self.range((symbol.address(), symbol.size()));
-            }
-        }
-        found
+    /// Where functions of a Go program lie in the process, by their names.
+    pub fn go_functions<const N: usize>(&self, names: [&str; N]) -> [Option<Range<u64>>; N] {
+        let found = self.0.image.go_functions(names);
+        found.map(|own| own.map(|own| self.moved(own)))
+    }
+
+    /// The file itself, which a runtime may keep.
+    pub fn mapped(&self) -> Mapped {
+        self.0.clone()
+    }
+
+    /// Memory in the process of variables of the file that begin as zero.
+    pub fn zeroed(&self) -> impl Iterator<Item = Range<u64>> {
+        self.0.image.zeroed().map(|own| self.moved(own))
+    }
+
+    fn moved(&self, own: Range<u64>) -> Range<u64> {
+        self.address(own.start)..self.address(own.end)
     }
 
     fn file(&self) -> Option<ElfFile64<'_>> {

@@ -43,16 +43,20 @@ struct Segment {
     offset: u64,
     size: u64,
     address: u64,
+    /// Where its memory ends, which is longer when variables follow that begin as zero.
+    end: u64,
     is_code: bool,
 }
 
 impl Segment {
     fn of(program: &Program) -> Option<Self> {
         let (offset, size) = program.file_range(LITTLE);
+        let address = program.p_vaddr(LITTLE);
         (program.p_type(LITTLE) == elf::PT_LOAD).then(|| Self {
             offset,
             size,
-            address: program.p_vaddr(LITTLE),
+            address,
+            end: address.saturating_add(program.p_memsz(LITTLE)),
             is_code: program.p_flags(LITTLE) & elf::PF_X != 0,
         })
     }
@@ -129,6 +133,16 @@ impl Image {
         start.unwrap_or_default()..end.unwrap_or_default()
     }
 
+    /// The addresses, as the file itself counts, of memory that follows what is loaded from it: variables that
+    /// begin as zero.
+    pub fn zeroed(&self) -> impl Iterator<Item = Range<u64>> {
+        let segments = self.segments.iter().filter(|segment| !segment.is_code);
+        segments.filter_map(|segment| {
+            let zeroed = segment.address.checked_add(segment.size)?..segment.end;
+            (!zeroed.is_empty()).then_some(zeroed)
+        })
+    }
+
     /// The address, as the file itself counts, of a place in the file.
     pub fn address(&self, file_offset: u64) -> Option<u64> {
         let within = |segment: &&Segment| {
@@ -172,9 +186,21 @@ impl Image {
     }
 
     /// The frame of the function at an address by the line table of a Go program.
-    pub(super) fn go_frame(&self, address: u64) -> Option<Frame> {
+    pub fn go_frame(&self, address: u64) -> Option<Frame> {
+        self.go()?.frame(address)
+    }
+
+    /// The addresses, as the file itself counts, of functions of a Go program by their names.
+    pub fn go_functions<const N: usize>(&self, names: [&str; N]) -> [Option<Range<u64>>; N] {
+        match self.go() {
+            Some(table) => table.functions(names),
+            None => [const { None }; N],
+        }
+    }
+
+    fn go(&self) -> Option<&LineTable> {
         let go = self.go.get_or_init(|| LineTable::find(&self.bytes));
-        go.as_ref()?.frame(address)
+        go.as_ref()
     }
 
     /// Where the last function ends that has unwind information and lies before an address.

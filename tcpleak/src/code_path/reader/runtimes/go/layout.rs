@@ -13,10 +13,6 @@ pub struct Layout {
     pub frame_pointer: u64,
     /// Whether it has served a request before, in a connection.
     pub reused: u64,
-    /// Where `dialConn` keeps the text of the address, above its frame: it comes behind the transport,
-    /// the context (2 words), the proxy and the scheme (2 words), and since Go 1.26 behind two words that
-    /// do not go into registers any more.
-    pub dialled: u64,
 }
 
 /// As the debug information of programs by these versions has it, on 64-bit machines.
@@ -26,28 +22,24 @@ const LAYOUTS: [Layout; 4] = [
         status: 144,
         frame_pointer: 104,
         reused: 265,
-        dialled: 48,
     },
     Layout {
         versions: (23, 24),
         status: 152,
         frame_pointer: 104,
         reused: 265,
-        dialled: 48,
     },
     Layout {
         versions: (25, 25),
         status: 144,
         frame_pointer: 96,
         reused: 265,
-        dialled: 48,
     },
     Layout {
         versions: (26, 27),
         status: 144,
         frame_pointer: 96,
         reused: 272,
-        dialled: 64,
     },
 ];
 
@@ -58,12 +50,58 @@ const FLAGS: usize = 15;
 const VERSION_IS_HERE: u8 = 2;
 const VERSION: usize = 32;
 
+/// A machine, and how Go's calls keep their arguments in memory there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// The address to return to lies behind the frame that is left.
+    X86_64,
+    /// It lies at the beginning of the frame that is left.
+    Aarch64,
+}
+
+impl Machine {
+    /// The one that this runs on; none where nothing is known of it.
+    pub const THIS: Option<Self> = if cfg!(target_arch = "x86_64") {
+        Some(Self::X86_64)
+    } else if cfg!(target_arch = "aarch64") {
+        Some(Self::Aarch64)
+    } else {
+        None
+    };
+
+    /// Where the arguments of a function lie whose caller has this stack pointer.
+    pub fn arguments_above(self, stack_pointer: u64) -> u64 {
+        let between = match self {
+            Self::X86_64 => 0,
+            Self::Aarch64 => 8,
+        };
+        stack_pointer.saturating_add(between)
+    }
+
+    /// Where the address lies to return to from a frame of so many bytes, and the caller's stack pointer.
+    pub fn caller(self, stack_pointer: u64, frame: u64) -> Option<(u64, u64)> {
+        let end = stack_pointer.checked_add(frame)?;
+        Some(match self {
+            Self::X86_64 => (end, end.checked_add(8)?),
+            Self::Aarch64 => (stack_pointer, end),
+        })
+    }
+}
+
+impl Layout {
+    /// Where `dialConn` keeps the text of the address among its arguments: it comes behind the transport, the
+    /// context (2 words), the proxy and the scheme (2 words), and behind those for which there are not enough
+    /// registers, which are two words since Go 1.26 on x86-64.
+    pub fn dialled(&self, machine: Machine) -> u64 {
+        match machine {
+            Machine::X86_64 if self.versions.0 >= 26 => 64,
+            Machine::X86_64 | Machine::Aarch64 => 48,
+        }
+    }
+}
+
 /// The layout of a program; none for one that is not by a Go that is known.
 pub fn of(file: &[u8]) -> Option<&'static Layout> {
-    // The arguments of a call lie elsewhere on other machines.
-    if cfg!(not(target_arch = "x86_64")) {
-        return None;
-    }
     let file: ElfFile64<'_> = ElfFile64::parse(file).ok()?;
     let information = file.section_by_name(".go.buildinfo")?.data().ok()?;
     known(minor_version(information)?)

@@ -5,15 +5,18 @@
 //! meanwhile, first for the connection and then for the answer, and its goroutine is found by what the
 //! two have in common: the text of the address to connect to, which is made anew for each request and
 //! passed on by its place. Both keep it where the calling convention has room for an argument.
+//!
+//! No symbol is needed: Go's own line table, without which a program does not run, names the functions.
 
 mod layout;
+mod list;
 mod waiting;
 
 use std::ops::Range;
 
 use super::{Asked, At, Detected, Found, Process, Runtime};
-use crate::code_path::reader::{memory::Memory, unwind::RawFrame};
-use layout::Layout;
+use crate::code_path::reader::{memory::Memory, symbols::go::Frame, unwind::Mapped};
+use layout::{Layout, Machine};
 use waiting::Goroutines;
 
 /// The function that opens a connection, in a goroutine of its own.
@@ -22,8 +25,8 @@ const DIALS: &str = "net/http.(*Transport).dialConn";
 const WANTS_CONNECTION: &str = "net/http.(*Transport).getConn";
 /// The function that waits for an answer.
 const WANTS_ANSWER: &str = "net/http.(*persistConn).roundTrip";
-/// All goroutines, and how many they are.
-const GOROUTINES: [&str; 2] = ["runtime.allgptr", "runtime.allglen"];
+/// How often the list of goroutines is searched for in vain.
+const SEARCHES: u32 = 3;
 
 /// Bytes of the text of an address.
 const ADDRESS_BYTES: Range<u64> = 3..300;
@@ -37,19 +40,24 @@ struct Text {
 
 /// Go in one process.
 struct Go {
+    machine: Machine,
     layout: &'static Layout,
-    places: Places,
+    /// The program.
+    code: Mapped,
+    functions: Functions,
+    /// Where the list of goroutines is, once it is found, and what is searched for it.
+    list: Option<u64>,
+    variables: Vec<Range<u64>>,
+    searches_left: u32,
     /// Whether the frame before was that of `dialConn`.
     dials: bool,
     /// What the stack that is followed connects to.
     dialled: Option<Text>,
 }
 
-/// Where things lie in the process.
+/// The functions that matter, as they lie in the process.
 #[derive(Debug)]
-struct Places {
-    goroutines: u64,
-    number: u64,
+struct Functions {
     dials: Range<u64>,
     wants_connection: Range<u64>,
     wants_answer: Range<u64>,
@@ -58,20 +66,22 @@ struct Places {
 /// Looks for a Go program whose HTTP client it is that is known.
 pub fn detect(process: &Process<'_>) -> Detected {
     let found = process.objects().find_map(|object| {
+        let machine = Machine::THIS?;
         let layout = layout::of(object.bytes())?;
-        let [goroutines, number] = GOROUTINES;
-        let names = [goroutines, number, DIALS, WANTS_CONNECTION, WANTS_ANSWER];
-        let [goroutines, number, dials, wants_connection, wants_answer] = object.symbols(names);
-        let places = Places {
-            goroutines: goroutines?.start,
-            number: number?.start,
-            dials: dials?,
-            wants_connection: wants_connection?,
-            wants_answer: wants_answer?,
-        };
+        let names = [DIALS, WANTS_CONNECTION, WANTS_ANSWER];
+        let [dials, wants_connection, wants_answer] = object.go_functions(names);
         Some(Go {
+            machine,
             layout,
-            places,
+            code: object.mapped(),
+            functions: Functions {
+                dials: dials?,
+                wants_connection: wants_connection?,
+                wants_answer: wants_answer?,
+            },
+            list: None,
+            variables: object.zeroed().collect(),
+            searches_left: SEARCHES,
             dials: false,
             dialled: None,
         })
@@ -82,6 +92,17 @@ pub fn detect(process: &Process<'_>) -> Detected {
     }
 }
 
+impl Go {
+    /// The list may be about to grow when it is searched for, so that it is not seen.
+    fn list(&mut self, memory: &Memory<'_>) -> Option<u64> {
+        if self.list.is_none() && self.searches_left > 0 {
+            self.searches_left -= 1;
+            self.list = list::find(&self.variables, &memory.afresh());
+        }
+        self.list
+    }
+}
+
 impl Runtime for Go {
     /// Finds what is dialled: the frame outside of `dialConn` begins where that keeps its arguments.
     fn look(&mut self, at: &mut At<'_, '_>) -> Option<Found> {
@@ -89,12 +110,14 @@ impl Runtime for Go {
             (self.dials, self.dialled) = (false, None);
         }
         if self.dials {
-            let mut word = |offset| at.stack.copied_word(at.registers.sp.checked_add(offset)?);
-            let dialled = self.layout.dialled;
+            let arguments = self.machine.arguments_above(at.registers.sp);
+            let mut word = |offset| at.stack.copied_word(arguments.checked_add(offset)?);
+            let dialled = self.layout.dialled(self.machine);
             let text = word(dialled).zip(word(dialled + 8));
             self.dialled = text.map(|(start, length)| Text { start, length });
         }
-        self.dials = is_in(&self.places.dials, at.frame);
+        let dials = &self.functions.dials;
+        self.dials = dials.contains(&at.frame.instruction());
         None
     }
 
@@ -104,16 +127,23 @@ impl Runtime for Go {
 
     fn asked_by(&mut self, memory: &Memory<'_>) -> Option<Asked> {
         let dialled = self.dialled.filter(|text| is_address(*text, memory))?;
+        let list = self.list(memory)?;
+        let frame = |address| {
+            let own = self.code.own_address(address);
+            match self.code.image.go_frame(own)? {
+                Frame::Bytes(bytes) => Some(bytes),
+                Frame::Outermost => None,
+            }
+        };
         let goroutines = Goroutines {
+            machine: self.machine,
             layout: self.layout,
-            places: &self.places,
+            functions: &self.functions,
+            frame: &frame,
+            list,
         };
         goroutines.asking_for(dialled, memory)
     }
-}
-
-fn is_in(function: &Range<u64>, frame: RawFrame) -> bool {
-    function.contains(&frame.instruction())
 }
 
 /// Whether a text is an address and a port.

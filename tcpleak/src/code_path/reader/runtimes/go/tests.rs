@@ -18,7 +18,7 @@ struct MadeUp {
 
 const PAGE: u64 = 4096;
 const LIST: u64 = 0x10_0000;
-const COUNT: u64 = 0x11_0000;
+const VARIABLE: u64 = 0x11_0000;
 const GOROUTINE: u64 = 0x20_0000;
 const STACK: u64 = 0x30_0000;
 const STACK_END: u64 = STACK + 0x4000;
@@ -64,25 +64,35 @@ impl ReadAt for MadeUp {
     }
 }
 
+/// Bytes of the frames of both functions that have others wait, and of the function that waits.
+const FRAME: u64 = 0x200;
+const INNER_FRAME: u64 = 0x38;
+/// Code of that function.
+const WAITS: u64 = 0x9000;
+
 /// A goroutine that waits in a function whose arguments lie at the end of its stack but 0x100 bytes.
-fn waiting_in(function: u64, arguments: &[(u64, u64)]) -> HashMap<u64, u64> {
-    let (inner, outer) = (STACK + 0x3000, STACK_END - 0x110);
+fn waiting_in(machine: Machine, function: u64, arguments: &[(u64, u64)]) -> HashMap<u64, u64> {
+    let base = STACK_END - 0x100;
+    let outer = base - 8 - FRAME;
+    // Where the address lies to return to from the inner frame.
+    let (inner, returns_to) = match machine {
+        Machine::X86_64 => (outer - 8 - INNER_FRAME, outer - 8),
+        Machine::Aarch64 => (outer - INNER_FRAME, outer - INNER_FRAME),
+    };
     let mut words = HashMap::from([
+        (VARIABLE, LIST),
+        (VARIABLE + 8, 1),
+        (VARIABLE + 16, 8),
         (LIST, GOROUTINE),
-        (COUNT, 1),
         (GOROUTINE, STACK),
         (GOROUTINE + 8, STACK_END),
-        (GOROUTINE + 56, inner - 0x20),
-        (GOROUTINE + 64, 0x9000),
+        (GOROUTINE + 56, inner),
+        (GOROUTINE + 64, WAITS + 1),
         (GOROUTINE + 72, GOROUTINE),
-        (GOROUTINE + 104, inner),
         (GOROUTINE + 144, 4),
-        (inner, outer),
-        (inner + 8, function + 1),
-        (inner - 0x20, 0),
+        (returns_to, function + 1),
         (TEXT, 0x3038_3a31_3a3a_3a31),
     ]);
-    let base = STACK_END - 0x100;
     words.extend(
         arguments
             .iter()
@@ -95,74 +105,122 @@ fn waiting_in(function: u64, arguments: &[(u64, u64)]) -> HashMap<u64, u64> {
     words
 }
 
-fn waits_for_connection(text: u64) -> HashMap<u64, u64> {
-    waiting_in(GET_CONNECTION, &[(40, text), (48, ADDRESS.length)])
+fn waits_for_connection(machine: Machine, text: u64) -> HashMap<u64, u64> {
+    let arguments = [(40, text), (48, ADDRESS.length)];
+    waiting_in(machine, GET_CONNECTION, &arguments)
 }
 
-fn waits_for_answer(text: u64, reused: bool) -> HashMap<u64, u64> {
-    let mut words = waiting_in(ROUND_TRIP, &[(0, CONNECTION)]);
+fn waits_for_answer(machine: Machine, text: u64, reused: bool) -> HashMap<u64, u64> {
+    let mut words = waiting_in(machine, ROUND_TRIP, &[(0, CONNECTION)]);
     words.insert(CONNECTION + 56, text);
     words.insert(CONNECTION + 64, ADDRESS.length);
     words.insert(CONNECTION + 264, u64::from(reused) << 8);
     words
 }
 
-fn asked(source: &dyn ReadAt) -> Option<Asked> {
-    let places = Places {
-        goroutines: LIST + 0x800,
-        number: COUNT,
-        dials: 0x3000..0x3100,
-        wants_connection: GET_CONNECTION..GET_CONNECTION + 0x100,
-        wants_answer: ROUND_TRIP..ROUND_TRIP + 0x100,
+fn listed(source: &dyn ReadAt) -> Option<u64> {
+    let variables = VARIABLE - 0x1800..VARIABLE + 0x800;
+    list::find(&[0..0, variables], &Memory::new(source))
+}
+
+fn asked(machine: Machine, source: &dyn ReadAt, list: u64) -> Option<Asked> {
+    let function = |start: u64| start..start + 0x100;
+    let frame = |address| match address {
+        WAITS => Some(INNER_FRAME),
+        GET_CONNECTION | ROUND_TRIP => Some(FRAME),
+        _ => None,
     };
     let goroutines = Goroutines {
+        machine,
         layout: layout::known(22).unwrap(),
-        places: &places,
+        functions: &Functions {
+            dials: function(0x3000),
+            wants_connection: function(GET_CONNECTION),
+            wants_answer: function(ROUND_TRIP),
+        },
+        frame: &frame,
+        list,
     };
     goroutines.asking_for(ADDRESS, &Memory::new(source))
 }
 
-fn found(rounds: Vec<HashMap<u64, u64>>) -> bool {
+fn found(machine: Machine, rounds: Vec<HashMap<u64, u64>>) -> bool {
+    // Other variables lie before it: a slice of something else, an empty one, and no slice at all.
+    let others = [
+        (VARIABLE - 0x1000, TEXT),
+        (VARIABLE - 0xff8, 1),
+        (VARIABLE - 0xff0, 1),
+        (VARIABLE - 0x18, LIST),
+        (VARIABLE - 8, LIST),
+    ];
     let rounds = rounds.into_iter().map(|mut words| {
-        words.insert(LIST + 0x800, LIST);
+        words.extend(others);
         words
     });
-    asked(&MadeUp::new(rounds.collect())).is_some()
+    let memory = MadeUp::new(rounds.collect());
+    listed(&memory).is_some_and(|list| asked(machine, &memory, list).is_some())
 }
+
+const MACHINES: [Machine; 2] = [Machine::X86_64, Machine::Aarch64];
 
 #[test]
 fn who_waits_for_the_connection_or_for_its_first_answer_asked_for_it() {
-    assert!(found(vec![waits_for_connection(TEXT)]));
-    assert!(found(vec![waits_for_answer(TEXT, false)]));
+    for machine in MACHINES {
+        assert!(found(machine, vec![waits_for_connection(machine, TEXT)]));
+        let answer = waits_for_answer(machine, TEXT, false);
+        assert!(found(machine, vec![answer]));
+    }
 }
 
 #[test]
 fn who_waits_for_another_connection_or_answer_did_not_ask() {
-    assert!(
-        !found(vec![waits_for_connection(TEXT + 8)]),
-        "an equal text"
-    );
-    assert!(!found(vec![waits_for_answer(TEXT + 8, false)]), "likewise");
-    assert!(
-        !found(vec![waits_for_answer(TEXT, true)]),
-        "a later request"
-    );
-    let elsewhere = waiting_in(0x7000, &[(40, TEXT), (48, ADDRESS.length)]);
-    assert!(!found(vec![elsewhere]));
-    let mut runs = waits_for_connection(TEXT);
-    runs.insert(GOROUTINE + 144, 2);
-    assert!(!found(vec![runs]));
+    for machine in MACHINES {
+        let another = waits_for_connection(machine, TEXT + 8);
+        assert!(!found(machine, vec![another]), "an equal text");
+        let another = waits_for_answer(machine, TEXT + 8, false);
+        assert!(!found(machine, vec![another]), "likewise");
+        let later = waits_for_answer(machine, TEXT, true);
+        assert!(!found(machine, vec![later]), "a later request");
+        let arguments = [(40, TEXT), (48, ADDRESS.length)];
+        let elsewhere = waiting_in(machine, 0x7000, &arguments);
+        assert!(!found(machine, vec![elsewhere]));
+        let mut runs = waits_for_connection(machine, TEXT);
+        runs.insert(GOROUTINE + 144, 2);
+        assert!(!found(machine, vec![runs]));
+    }
+}
+
+#[test]
+fn without_a_list_of_goroutines_nobody_is_said_to_have_asked() {
+    let machine = Machine::X86_64;
+    let changes = [
+        (VARIABLE, 0),
+        (VARIABLE, LIST + 1),
+        (VARIABLE + 8, 0),
+        (VARIABLE + 8, 9),
+        (VARIABLE + 16, 1 << 40),
+        (GOROUTINE + 72, GOROUTINE + 8),
+        (GOROUTINE + 8, STACK),
+    ];
+    for (place, word) in changes {
+        let mut words = waits_for_connection(machine, TEXT);
+        words.insert(place, word);
+        assert!(!found(machine, vec![words]), "{place:#x}: {word:#x}");
+    }
 }
 
 #[test]
 fn who_goes_on_while_the_stack_is_read_is_not_said_to_have_asked() {
-    let before = || waits_for_connection(TEXT);
-    assert!(found(vec![before(), before()]));
-    assert!(!found(vec![before(), waits_for_connection(TEXT + 8)]));
-    assert!(!found(vec![before(), waits_for_answer(TEXT, true)]));
+    let machine = Machine::X86_64;
+    let before = || waits_for_connection(machine, TEXT);
+    // The list is found in the first round, and the goroutine in the second one.
+    let found = |last| found(machine, vec![before(), before(), last]);
+    assert!(found(before()));
+    assert!(!found(waits_for_connection(machine, TEXT + 8)));
+    assert!(!found(waits_for_answer(machine, TEXT, true)));
     let mut moved = before();
     moved.insert(GOROUTINE + 56, STACK + 0x2f00);
-    assert!(!found(vec![before(), moved]), "its stack has grown");
+    assert!(!found(moved), "its stack has grown");
 }
 
 /// Memory of which each word is one of a few addresses or any number.
@@ -175,7 +233,16 @@ impl ReadAt for Random {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            let places = [LIST, GOROUTINE, STACK, TEXT, CONNECTION, 4, ROUND_TRIP + 1];
+            let places = [
+                WAITS + 1,
+                LIST,
+                GOROUTINE,
+                STACK,
+                TEXT,
+                CONNECTION,
+                4,
+                ROUND_TRIP + 1,
+            ];
             let place = places[state as usize % places.len()];
             let chosen = match state >> 60 {
                 0..=11 => place.wrapping_add((state >> 40) % 0x400 * 8),
@@ -190,7 +257,9 @@ impl ReadAt for Random {
 #[test]
 fn made_up_memory_has_an_end() {
     for seed in images(60) {
-        if let Some(asked) = asked(&Random(seed)) {
+        let memory = Random(seed);
+        let list = listed(&memory).unwrap_or(LIST);
+        if let Some(asked) = asked(Machine::X86_64, &memory, list) {
             assert!(asked.stack.len() <= 64 << 10, "seed {seed}");
         }
     }

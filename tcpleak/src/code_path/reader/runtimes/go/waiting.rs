@@ -6,7 +6,10 @@
 
 use tcpleak_ebpf::BELOW_STACK;
 
-use super::{Asked, Places, Text, layout::Layout};
+use super::{
+    Asked, Functions, Text,
+    layout::{Layout, Machine},
+};
 use crate::code_path::reader::{memory::Memory, unwind::Registers};
 
 /// Most goroutines that are looked at.
@@ -21,12 +24,12 @@ const WAITS: u32 = 4;
 const SEARCHED: u32 = 0x1000;
 /// In a goroutine: the end of its stack, and where it goes on: stack pointer, program counter and the
 /// goroutine itself.
-const STACK_END: u64 = 8;
+pub const STACK_END: u64 = 8;
 const SP: u64 = 56;
 const PC: u64 = 64;
-const ITSELF: u64 = 72;
+pub const ITSELF: u64 = 72;
 
-/// Where `getConn` keeps the text of the address, above its frame: it comes behind the transport, the
+/// Where `getConn` keeps the text of the address among its arguments: it comes behind the transport, the
 /// request, the proxy and the scheme (2 words).
 const WANTED: u64 = 40;
 /// Where a connection of the HTTP client has that text: in what it is kept by, behind the proxy and the
@@ -35,8 +38,13 @@ const CONNECTED_TO: u64 = 24 + 32;
 
 /// The goroutines of a process.
 pub struct Goroutines<'a> {
+    pub(super) machine: Machine,
     pub(super) layout: &'a Layout,
-    pub(super) places: &'a Places,
+    pub(super) functions: &'a Functions,
+    /// Bytes of the frame of the function at an address.
+    pub(super) frame: &'a dyn Fn(u64) -> Option<u64>,
+    /// Where the list of them begins.
+    pub(super) list: u64,
 }
 
 /// A goroutine that waits.
@@ -49,19 +57,17 @@ struct Waiting {
 impl Goroutines<'_> {
     /// The one that waits for a connection to this address, or for the first answer on it.
     pub fn asking_for(&self, text: Text, memory: &Memory<'_>) -> Option<Asked> {
-        let list = memory.word(self.places.goroutines)?;
-        let number = memory.word(self.places.number)?.min(MOST);
+        let list = memory.word(self.list)?;
+        let number = memory.word(self.list.checked_add(8)?)?.min(MOST);
         let (goroutine, waiting) = (0..number).find_map(|index| {
             let goroutine = memory.word(list.checked_add(index * 8)?)?;
             let waiting = self.waiting(goroutine, memory)?;
-            self.asks_for(waiting, text, memory)
-                .then_some((goroutine, waiting))
+            (self.asks_for(waiting, text, memory)?).then_some((goroutine, waiting))
         })?;
         let asked = waiting.stack(memory)?;
         let now = memory.afresh();
-        let still =
-            self.waiting(goroutine, &now) == Some(waiting) && self.asks_for(waiting, text, &now);
-        still.then_some(asked)
+        let still = self.waiting(goroutine, &now)? == waiting;
+        (still && self.asks_for(waiting, text, &now)?).then_some(asked)
     }
 
     fn waiting(&self, goroutine: u64, memory: &Memory<'_>) -> Option<Waiting> {
@@ -84,30 +90,26 @@ impl Goroutines<'_> {
         })
     }
 
-    /// Follows frame pointers to the function that has the goroutine wait, and compares its argument.
-    fn asks_for(&self, waiting: Waiting, text: Text, memory: &Memory<'_>) -> bool {
-        let mut fp = waiting.registers.fp;
+    /// Whether the function that has the goroutine wait does so for this address.
+    fn asks_for(&self, waiting: Waiting, text: Text, memory: &Memory<'_>) -> Option<bool> {
+        let Registers { mut pc, mut sp, .. } = waiting.registers;
         for _ in 0..FRAMES {
-            let frame = memory
-                .word(fp)
-                .zip(fp.checked_add(8).and_then(|at| memory.word(at)));
-            let Some((caller_fp, return_address)) = frame else {
-                return false;
-            };
-            let instruction = return_address.saturating_sub(1);
-            let arguments = caller_fp.saturating_add(16);
-            if self.places.wants_connection.contains(&instruction) {
-                return text_at(arguments, WANTED, memory) == Some(text);
+            let instruction = pc.checked_sub(1)?;
+            let frame = (self.frame)(instruction)?;
+            let (return_address, caller) = self.machine.caller(sp, frame)?;
+            let arguments = self.machine.arguments_above(caller);
+            if self.functions.wants_connection.contains(&instruction) {
+                return Some(text_at(arguments, WANTED, memory)? == text);
             }
-            if self.places.wants_answer.contains(&instruction) {
-                return self.is_first_on(arguments, text, memory) == Some(true);
+            if self.functions.wants_answer.contains(&instruction) {
+                return self.is_first_on(arguments, text, memory);
             }
-            if caller_fp <= fp || caller_fp >= waiting.stack_end {
-                return false;
+            if caller >= waiting.stack_end {
+                return None;
             }
-            fp = caller_fp;
+            (pc, sp) = (memory.word(return_address)?, caller);
         }
-        false
+        None
     }
 
     /// Whether the first argument is a connection to this address that serves its first request.

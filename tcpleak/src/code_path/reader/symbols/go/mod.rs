@@ -8,6 +8,8 @@ mod find;
 mod image;
 mod layout;
 
+use std::ops::Range;
+
 use super::{INLINE_DEPTH, Named};
 use crate::code_path::{name::clip, reader::file_bytes::FileBytes};
 use layout::{Header, number};
@@ -70,6 +72,32 @@ impl LineTable {
         frames
     }
 
+    /// The addresses of functions by their names, found in one pass.
+    pub fn functions<const N: usize>(&self, names: [&str; N]) -> [Option<Range<u64>>; N] {
+        let mut found = [const { None }; N];
+        for index in 0..self.header.functions {
+            let Some(function) = self.numbered(index) else {
+                continue;
+            };
+            let is_it = |name: &&str| self.is_called(&function, name) == Some(true);
+            if let Some(place) = names.iter().position(is_it) {
+                let end = index.checked_add(1).and_then(|next| self.entry(next));
+                found[place] = end.map(|end| function.entry..end);
+            }
+        }
+        found
+    }
+
+    fn is_called(&self, function: &Function, name: &str) -> Option<bool> {
+        let offset = self.field(function, self.header.name)?;
+        let start = self
+            .header
+            .names
+            .checked_add(usize::try_from(offset).ok()?)?;
+        let rest = self.bytes.get(start..)?.strip_prefix(name.as_bytes());
+        Some(rest.is_some_and(|rest| rest.first() == Some(&0)))
+    }
+
     /// The frame of the function at an address. None where that is not told, and for the code that leads
     /// from one stack to another.
     pub fn frame(&self, address: u64) -> Option<Frame> {
@@ -128,9 +156,13 @@ impl LineTable {
                 high = middle;
             }
         }
-        let place = self.header.function_place(&self.bytes, low)?;
+        self.numbered(low)
+    }
+
+    fn numbered(&self, index: usize) -> Option<Function> {
+        let place = self.header.function_place(&self.bytes, index)?;
         Some(Function {
-            entry: self.entry(low)?,
+            entry: self.entry(index)?,
             at: self.header.function_table.checked_add(place)?,
         })
     }

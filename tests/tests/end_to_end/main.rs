@@ -29,8 +29,6 @@ mod exit_codes;
 mod filters;
 mod frame_pointers;
 mod go_program;
-// Where Go keeps arguments is known for this machine only.
-#[cfg(target_arch = "x86_64")]
 mod go_requests;
 mod growth;
 mod half_close;

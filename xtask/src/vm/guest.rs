@@ -170,7 +170,7 @@ fn environment() -> String {
         "TCPLEAK_BIN=/vm/tcpleak",
         "TCPLEAK_FIXTURES=/vm/fixtures",
         "TCPLEAK_COMPILED=/vm/compiled",
-        // Where every instruction is emulated, all takes ten times as long.
+        // At a nanosecond for each instruction, an emulated machine is several times slower than a real one.
         "TCPLEAK_TEST_PATIENCE=120",
         "RUST_BACKTRACE=0",
     ]

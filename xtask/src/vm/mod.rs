@@ -219,8 +219,8 @@ impl Guest<'_> {
         done.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the suites, and the tests that failed once more by themselves: where all instructions are
-    /// emulated, one is now and then too slow beside others. That is said of it.
+    /// Runs the suites, and the tests that failed once more by themselves: a machine whose instructions are
+    /// emulated is now and then too slow for several at a time. That is said of it.
     fn run(&self, kernel: &Kernel) -> Result<Results> {
         let mut results = self.boot(kernel, &suites(kernel, self.harness))?;
         let failed = results.failed.clone();

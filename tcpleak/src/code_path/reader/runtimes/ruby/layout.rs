@@ -1,8 +1,8 @@
 //! Where Ruby keeps what: by version, as nothing in the process tells.
 //!
 //! The offsets are those of the structures in the crate `rbspy-ruby-structs` 0.55, which are made from
-//! Ruby's own headers. Within a minor version they are the same in every release up to 3.4; those of
-//! 4.0 are not, and are left out.
+//! Ruby's own headers, on x86-64. Within a minor version they are the same in every release up to 3.4; those
+//! of 4.0 are not, and are left out. On arm64 only what lies behind a lock lies elsewhere.
 
 /// Offsets, in bytes, into the structures of one version of Ruby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub struct Layout {
     /// Whether the first line of a method is a tagged number.
     pub first_line_is_tagged: bool,
 }
+
+/// How much larger the GNU C library's locks are than on x86-64. A ractor has one before its threads.
+const LARGER_LOCK: u32 = if cfg!(target_arch = "aarch64") { 8 } else { 0 };
 
 /// `struct rb_vm_struct`: the ractor that the program began with.
 pub const VM_MAIN_RACTOR: u64 = 32;
@@ -58,7 +61,7 @@ impl Layout {
         let mut numbers = version.split('.').map(str::parse);
         let (major, minor): (u32, u32) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
         let since_3_3 = Self {
-            ractor_threads: 256,
+            ractor_threads: 256 + LARGER_LOCK,
             thread_native: Some(40),
             thread_id: 16,
             thread_context: 48,
@@ -69,7 +72,7 @@ impl Layout {
             first_line_is_tagged: false,
         };
         let since_3_2 = Self {
-            ractor_threads: 304,
+            ractor_threads: 304 + LARGER_LOCK,
             thread_id: 8,
             frame_bytes: 64,
             ..since_3_3

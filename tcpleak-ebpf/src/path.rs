@@ -207,6 +207,7 @@ fn of_stack(scratch: *mut PathScratch, saved: Address, slot: Capture, run: impl 
     if walk.walked == walk.bytes {
         walk.bytes = STACK_BYTES as u32;
         walk.walked = 0;
+        walk.missing_to = 0;
         walk.adds_up = 0;
         run(slot as u32);
         // SAFETY: the walk is over.
@@ -230,7 +231,7 @@ fn prepare(scratch: &mut PathScratch, saved: Address, slot: Capture) {
         bytes: STACK_BYTES as u32,
         walked: 0,
         adds_up: 1,
-        reserved: 0,
+        missing_to: 0,
     };
     // SAFETY: the entry is copied from before the program ends, within the grace period.
     match unsafe { PROCESS_CODE.get(path.header.task.tgid) } {

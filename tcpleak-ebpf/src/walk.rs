@@ -22,6 +22,11 @@ const BLOCK: usize = 256;
 const WORDS: usize = BLOCK / 8;
 /// Blocks of the largest stack.
 const BLOCKS: u32 = (STACK_BYTES / BLOCK) as u32;
+/// The smallest page.
+const PAGE: u64 = 4096;
+/// Most bytes that are missing where a stack goes on: a buffer that is not filled yet may hold pages that
+/// nobody has touched. 16 KiB is a usual size of a large one.
+const GAP: u32 = 5 * PAGE as u32;
 
 #[map]
 static BLOCK_NUMBERS: Array<u8> = Array::with_max_entries(BLOCKS, 0);
@@ -43,8 +48,8 @@ pub struct Walk {
     pub walked: u32,
     /// Whether to add up.
     pub adds_up: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Where the page ends that was missing last.
+    pub missing_to: u32,
 }
 
 /// Walks as the slot says, until it is done or the stack ends.
@@ -117,12 +122,18 @@ fn block(slot: u32, number: u64) -> i64 {
     // SAFETY: the number is less than BLOCKS, so the block lies within the stack. A checked access
     // would end in a panic, which the verifier takes for a function without an end.
     let block = unsafe { stack.as_mut_ptr().add(first).cast::<[u64; WORDS]>() };
-    let source = walk.sp.wrapping_add(start) as *const c_void;
-    // SAFETY: the helper writes one block, and checks the source.
-    if unsafe { bpf_probe_read_user(block.cast(), BLOCK as u32, source) } != 0 {
+    if start as u32 + BLOCK as u32 <= walk.missing_to {
+        // SAFETY: as above.
+        unsafe { *block = [0; WORDS] };
+        return 0;
+    }
+    let source = walk.sp.wrapping_add(start);
+    // SAFETY: it is one block.
+    if unsafe { read(block.cast(), BLOCK as u32, source) } {
+        walk.walked = start as u32 + BLOCK as u32;
+    } else if !around_page(walk, stack.as_mut_ptr(), number, source) {
         return 1;
     }
-    walk.walked = start as u32 + BLOCK as u32;
     if walk.adds_up != 0 {
         // SAFETY: as above.
         let block = unsafe { &*block };
@@ -135,6 +146,50 @@ fn block(slot: u32, number: u64) -> i64 {
         walk.fingerprint = fingerprint;
     }
     0
+}
+
+/// Reads what is there of a block that is not there as a whole, and notes what is missing. False when that is
+/// too much.
+#[inline(always)]
+fn around_page(walk: &mut Walk, stack: *mut u64, number: u64, source: u64) -> bool {
+    let start = number as u32 * BLOCK as u32;
+    let on_page = PAGE - source % PAGE;
+    walk.missing_to = start + on_page as u32;
+    // The verifier takes both parts for as long as they can be, and so for longer than a block: the last one
+    // is left out. It believes that only of a place that is found after the question.
+    let number = core::hint::black_box(number);
+    if on_page < BLOCK as u64 && number < u64::from(BLOCKS) - 1 {
+        let first = (on_page & (BLOCK as u64 - 8)) as u32;
+        // SAFETY: both parts together are one block, which lies within the stack.
+        let (before, behind) = unsafe {
+            let block = stack.add(number as usize * WORDS).cast::<u8>();
+            let behind = block.add(first as usize);
+            (
+                read(block, first, source),
+                read(behind, BLOCK as u32 - first, source + u64::from(first)),
+            )
+        };
+        if behind {
+            walk.walked = start + BLOCK as u32;
+        } else {
+            if before {
+                walk.walked = start + first;
+            }
+            walk.missing_to += PAGE as u32;
+        }
+    }
+    walk.missing_to.saturating_sub(walk.walked) <= GAP
+}
+
+/// Copies from user memory; false, and zeroes, when not all of it is there.
+///
+/// # Safety
+///
+/// The place has room for so many bytes.
+#[inline(always)]
+unsafe fn read(place: *mut u8, bytes: u32, source: u64) -> bool {
+    // SAFETY: the caller says so, and the helper checks the source.
+    unsafe { bpf_probe_read_user(place.cast(), bytes, source as *const c_void) == 0 }
 }
 
 /// All ones when a word lies in one of the ranges, else zero. By arithmetic: with a branch for each

@@ -69,6 +69,7 @@ pub const BUILDS: &[Build] = &[
     c("handlers", &["-g", "-pthread"]),
     c("handles_signal", &["-g"]),
     c("handles_signal", &["-s"]),
+    c("large_buffer", UNTOUCHED),
     c("library", &["-g", "-shared", "-fPIC"]),
     c("loads_plugins", &[]),
     c("loads_plugins", &["-g"]),
@@ -90,6 +91,9 @@ pub const BUILDS: &[Build] = &[
     of(Language::Go, "requests", &[]),
     of(Language::Go, "requests", STRIPPED),
 ];
+
+/// For a program in C that touches no part of its stack before it uses it.
+pub const UNTOUCHED: &[&str] = &["-g", "-pthread", "-fno-stack-clash-protection"];
 
 /// For tests in Rust, as cargo builds them.
 pub const WITH_LINES: &[&str] = &["-Cdebuginfo=line-tables-only"];

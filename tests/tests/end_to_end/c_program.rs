@@ -4,6 +4,7 @@
 use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
+use tcpleak_tests::UNTOUCHED;
 
 use crate::harness::{
     Compiled, Fixture, assert_complete, assert_own_functions, assert_passes_in_order, title,
@@ -51,6 +52,15 @@ fn a_program_without_frame_pointers_is_named_to_its_root_with_its_lines() {
     assert_eq!(title(&leak), "open_connection");
     assert_eq!(leak["title"]["path"], "origin");
     assert_has_lines(&leak, &program);
+}
+
+#[test]
+fn a_stack_is_followed_over_pages_that_nobody_has_touched() {
+    let program = Compiled::c("large_buffer", UNTOUCHED);
+    let leak = watch_forgetting(|address| program.start(&[address]), 1);
+    let own = ["open_connection", "fill", "with_buffer", "begin"];
+    assert_own_functions(&leak["origin"], &own);
+    assert_complete(&leak["origin"]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ const PACKAGES: &[&str] = &[
     "bsdutils",
     "coreutils",
     "curl",
+    "grep",
     "iproute2",
     "libc-bin",
     "libc6-dbg",
@@ -140,7 +141,7 @@ pub fn pack(
         archive.tree(module, &format!("system/vm/modules/{name}"))?;
     }
     // The tests look for these where they were built.
-    for path in ["tests/fixtures", "docs"] {
+    for path in ["tests/fixtures", "tests/src", "docs"] {
         let path = workspace.root.join(path);
         above(&mut archive, &path)?;
         archive.tree(&path, &format!("system{}", path.display()))?;

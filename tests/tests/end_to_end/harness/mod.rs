@@ -35,7 +35,7 @@ pub use fixture::Fixture;
 pub use forgetting::watch_forgetting;
 pub use kernel_objects::KernelObjects;
 pub use network_namespace::NetworkNamespace;
-pub use own_root::{Part, start_in_own_root};
+pub use own_root::{Part, start_in_own_root, with_empty};
 pub use program::{Apache, Nginx, Program};
 pub use reports::{
     assert_complete, assert_own_functions, assert_passes_in_order, assert_passes_through,

@@ -1,4 +1,5 @@
-//! Programs in a mount namespace and a root directory of their own, as in a container.
+//! Programs in a mount namespace of their own: with another root directory, as in a container, or without a
+//! part of the host's.
 
 use std::{
     env, fs, io, os,
@@ -26,10 +27,37 @@ pub enum Part<'a> {
 /// Starts a program in a root of its own, which no path of the host leads into and which holds
 /// nothing but these parts. The program is named by its path inside.
 pub fn start_in_own_root(parts: &[Part<'_>], program: &str, arguments: &[&str]) -> Fixture {
+    with_own_mounts(
+        || enter_new_root(parts),
+        || Fixture::start_program(Command::new(program).args(arguments)),
+    )
+}
+
+/// Does something where this directory is empty for the thread and for what it starts.
+pub fn with_empty<T: Send>(directory: &str, it: impl FnOnce() -> T + Send) -> T {
+    let hide = || {
+        mount(
+            "tcpleak-test",
+            directory,
+            "tmpfs",
+            MountFlags::empty(),
+            None,
+        )
+    };
+    with_own_mounts(|| Ok(hide()?), it)
+}
+
+/// Does something in a thread whose mounts nobody else sees.
+fn with_own_mounts<T: Send>(
+    prepare: impl FnOnce() -> io::Result<()> + Send,
+    it: impl FnOnce() -> T + Send,
+) -> T {
     thread::scope(|scope| {
         let visitor = scope.spawn(|| {
-            enter_new_root(parts).expect("root may make mount namespaces");
-            Fixture::start_program(Command::new(program).args(arguments))
+            leave_mounts()
+                .and_then(|()| prepare())
+                .expect("root may make mount namespaces");
+            it()
         });
         visitor
             .join()
@@ -37,13 +65,15 @@ pub fn start_in_own_root(parts: &[Part<'_>], program: &str, arguments: &[&str]) 
     })
 }
 
-/// Takes this thread, and what it starts, into a new root.
-fn enter_new_root(parts: &[Part<'_>]) -> io::Result<()> {
+fn leave_mounts() -> io::Result<()> {
     // SAFETY: the thread does not share its file system state with other threads from here on.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }?;
     let everything = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", everything)?;
-    // Nobody else sees what is mounted in this namespace.
+    Ok(mount_change("/", everything)?)
+}
+
+/// Takes this thread, and what it starts, into a new root.
+fn enter_new_root(parts: &[Part<'_>]) -> io::Result<()> {
     let root = Path::new("/mnt");
     mount("tcpleak-test", root, "tmpfs", MountFlags::empty(), None)?;
     for part in parts {

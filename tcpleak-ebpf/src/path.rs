@@ -204,7 +204,8 @@ fn of_stack(scratch: *mut PathScratch, saved: Address, slot: Capture, run: impl 
         return fingerprint;
     }
     path.header.length = walk.walked;
-    if walk.walked == walk.bytes {
+    // The stack may go on behind pages that are missing where this walk ended.
+    if walk.walked.max(walk.missing_to) >= walk.bytes {
         walk.bytes = STACK_BYTES as u32;
         walk.walked = 0;
         walk.missing_to = 0;

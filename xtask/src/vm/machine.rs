@@ -64,12 +64,12 @@ impl Accelerator {
     }
 
     /// How many processors each of several machines has that run at the same time. One that QEMU runs takes one
-    /// of the host's whatever it has: two, for there must be others to race with.
+    /// of the host's, whatever it has itself; there kernels before 6.12 do not come to a second one on x86-64.
     pub fn processors(self, machines: usize) -> usize {
         let all = thread::available_parallelism().map_or(1, usize::from);
         match self {
             Self::Kvm => (all / machines.max(1)).max(1),
-            Self::Tcg => 2,
+            Self::Tcg => 1,
         }
     }
 }

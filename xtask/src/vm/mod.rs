@@ -168,7 +168,7 @@ fn suites(kernel: &Kernel, harness: &[String]) -> Vec<Suite> {
         name: DOCTOR,
         words: ["/vm/tcpleak", "doctor"].map(str::to_owned).into(),
     };
-    // Of a processor or two, but they mostly wait.
+    // Of one processor, but they mostly wait.
     let options = ["--test-threads=3".to_owned()];
     let lacks = kernel.lacks();
     let left_out = lacks.flat_map(|lack| ["--skip", lack.tests].map(str::to_owned));

@@ -31,6 +31,9 @@ fn wait_for(tracer: &mut Tracer, namespace: &NetworkNamespace, number: u64) -> V
     rows(&report, namespace).into_iter().cloned().collect()
 }
 
+/// Most rows of a report.
+const ROWS_LISTED: usize = 50;
+
 /// A server that reads and closes when its client has, in a namespace.
 fn serve(namespace: &NetworkNamespace, address: &str) -> String {
     namespace.enter(|| {
@@ -168,11 +171,14 @@ fn runs_of_curl_against_nginx_are_counted_as_the_kernel_counts_them() {
     }
     let total = namespace.time_wait();
     assert!(total >= before + RUNS, "curl closes first: {total}");
-    let rows = wait_for(&mut tracer, &namespace, total as u64);
-    let of_curl: Vec<&Value> = rows
-        .iter()
-        .filter(|row| row["process"]["comm"] == "curl")
-        .collect();
+    let is_of_curl = |row: &&Value| row["process"]["comm"] == "curl";
+    let report = tracer.wait_for_report("what curl left behind", |report| {
+        let rows = rows(report, &namespace);
+        let of_curl: Vec<&Value> = rows.into_iter().filter(is_of_curl).collect();
+        count(&of_curl) + 1 >= RUNS as u64
+    });
+    let rows = rows(&report, &namespace);
+    let of_curl: Vec<&Value> = rows.iter().copied().filter(is_of_curl).collect();
     let counted = count(&of_curl);
     assert!(
         counted.abs_diff(RUNS as u64) <= 1,
@@ -192,5 +198,9 @@ fn runs_of_curl_against_nginx_are_counted_as_the_kernel_counts_them() {
         Some(counted),
         "each was a process of its own: {rows:#?}"
     );
-    assert_eq!(count(&rows.iter().collect::<Vec<_>>()), total as u64);
+    // Rows without a name come last, and those of whatever else runs here may have left no place for them.
+    let listed = report["time_wait"].as_array().map(Vec::len);
+    if listed.is_some_and(|listed| listed < ROWS_LISTED) {
+        assert_eq!(count(&rows), total as u64);
+    }
 }

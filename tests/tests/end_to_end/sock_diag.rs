@@ -196,13 +196,13 @@ fn what_shows_no_leak_when_it_is_dead_is_not_taken_for_one() {
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let mut tracer = Tracer::watch_with(&[ALONE], &options);
     refused.go();
-    disconnected.iter_mut().for_each(|fixture| {
+    for fixture in &mut disconnected {
         fixture.go();
-    });
+    }
     tracer.watch_for(Duration::from_secs(1));
-    disconnected.iter_mut().for_each(|fixture| {
+    for fixture in &mut disconnected {
         fixture.go();
-    });
+    }
     let seen = tracer.reports().len();
     tracer.watch_for(Duration::from_secs(2));
     assert!(tracer.reports().len() > seen + 2, "too few surveys");

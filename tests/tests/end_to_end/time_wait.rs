@@ -23,6 +23,11 @@ fn count(rows: &[&Value]) -> u64 {
     counts.sum()
 }
 
+fn of_curl<'a>(rows: &[&'a Value]) -> Vec<&'a Value> {
+    let of_curl = |row: &&Value| row["process"]["comm"] == "curl";
+    rows.iter().copied().filter(of_curl).collect()
+}
+
 /// Waits until there are so many in this namespace, and returns their rows.
 #[track_caller]
 fn wait_for(tracer: &mut Tracer, namespace: &NetworkNamespace, number: u64) -> Vec<Value> {
@@ -171,14 +176,11 @@ fn runs_of_curl_against_nginx_are_counted_as_the_kernel_counts_them() {
     }
     let total = namespace.time_wait();
     assert!(total >= before + RUNS, "curl closes first: {total}");
-    let is_of_curl = |row: &&Value| row["process"]["comm"] == "curl";
     let report = tracer.wait_for_report("what curl left behind", |report| {
-        let rows = rows(report, &namespace);
-        let of_curl: Vec<&Value> = rows.into_iter().filter(is_of_curl).collect();
-        count(&of_curl) + 1 >= RUNS as u64
+        count(&of_curl(&rows(report, &namespace))) + 1 >= RUNS as u64
     });
     let rows = rows(&report, &namespace);
-    let of_curl: Vec<&Value> = rows.iter().copied().filter(is_of_curl).collect();
+    let of_curl = of_curl(&rows);
     let counted = count(&of_curl);
     assert!(
         counted.abs_diff(RUNS as u64) <= 1,

@@ -50,7 +50,7 @@ impl Accelerator {
     ///
     /// Where QEMU runs the instructions, time in the machine is how many there were, one to a nanosecond, and
     /// time in which it has none to run is skipped. So what else the host does is not felt in it, and a program of
-    /// the kernel takes as long for it as on a real processor. That needs all its processors in one thread.
+    /// the kernel takes as long for it as on a real processor.
     fn options(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm"],
@@ -66,9 +66,9 @@ impl Accelerator {
     /// How many processors each of several machines has that run at the same time. One that QEMU runs takes one
     /// of the host's, whatever it has itself; there kernels before 6.12 do not come to a second one on x86-64.
     pub fn processors(self, machines: usize) -> usize {
-        let all = thread::available_parallelism().map_or(1, usize::from);
+        let all = || thread::available_parallelism().map_or(1, usize::from);
         match self {
-            Self::Kvm => (all / machines.max(1)).max(1),
+            Self::Kvm => (all() / machines.max(1)).max(1),
             Self::Tcg => 1,
         }
     }

@@ -21,18 +21,52 @@ pub struct Names<'a> {
     pub paths: &'a HashMap<u64, Resolved>,
 }
 
-/// What has one cause: a place, a program by its name and control group, and a code path.
+impl Names<'_> {
+    fn cgroup(&self, by: &Closer) -> Option<&String> {
+        self.processes.get(&by.process)?.cgroup.as_ref()
+    }
+}
+
+/// Control groups of processes that were gone before anybody could ask: where all others of its name that
+/// closed connections to that place are in one, so was such a process.
+struct Likely<'a>(HashMap<(u32, Place, &'a str), Option<&'a String>>);
+
+impl<'a> Likely<'a> {
+    fn of(found: &'a Found, names: &'a Names<'_>) -> Self {
+        let mut groups = HashMap::new();
+        for share in &found.shares {
+            let Some(by) = &share.by else { continue };
+            let Some(cgroup) = names.cgroup(by) else {
+                continue;
+            };
+            groups
+                .entry((share.netns, share.place, by.comm.as_str()))
+                .and_modify(|known: &mut Option<&String>| {
+                    *known = known.filter(|known| *known == cgroup)
+                })
+                .or_insert(Some(cgroup));
+        }
+        Self(groups)
+    }
+
+    fn cgroup(&self, share: &'a Share, by: &'a Closer) -> Option<&'a String> {
+        let place = (share.netns, share.place, by.comm.as_str());
+        self.0.get(&place).copied().flatten()
+    }
+}
+
+/// A program by its name and control group, and where its connections led.
 type Whole = (u32, Place, Option<(String, Option<String>)>);
 
 /// Rows on sockets in TIME_WAIT: those whose cause is known come first, and of these the largest.
 pub fn time_wait_of(found: &Found, names: &Names<'_>) -> Vec<TimeWait> {
     let mut wholes: BTreeMap<Whole, BTreeMap<Option<Named>, Row>> = BTreeMap::new();
+    let likely = Likely::of(found, names);
     for share in &found.shares {
         let by = share.by.as_ref();
         let program = by.map(|by| {
-            let information = names.processes.get(&by.process);
-            let cgroup = information.and_then(|information| information.cgroup.clone());
-            (by.comm.clone(), cgroup)
+            let cgroup = names.cgroup(by).or_else(|| likely.cgroup(share, by));
+            (by.comm.clone(), cgroup.cloned())
         });
         let path = by.and_then(|by| Named::of(by, names));
         let rows = wholes
@@ -231,6 +265,10 @@ mod tests {
     }
 
     fn rows(shares: Vec<Share>) -> Vec<TimeWait> {
+        rows_of(shares, &HashMap::new())
+    }
+
+    fn rows_of(shares: Vec<Share>, processes: &HashMap<ProcessId, ProcessInfo>) -> Vec<TimeWait> {
         let named = |name: &str| {
             let path = samples::path(PathKind::Connect, vec![samples::own(name, "client.c", 1)]);
             Resolved {
@@ -252,7 +290,7 @@ mod tests {
         ];
         let paths = paths.into();
         let names = Names {
-            processes: &HashMap::new(),
+            processes,
             paths: &paths,
         };
         let found = Found {
@@ -301,6 +339,42 @@ mod tests {
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].count, rows[0].unsampled), (10, 4));
         assert_eq!(rows[0].pids, [1, 2]);
+    }
+
+    /// Processes by their numbers, each in a control group.
+    fn in_groups<const N: usize>(groups: [(u32, &str); N]) -> HashMap<ProcessId, ProcessInfo> {
+        let process = |(pid, cgroup): (u32, &str)| {
+            let information = ProcessInfo {
+                cgroup: Some(cgroup.to_owned()),
+                ..ProcessInfo::default()
+            };
+            (ProcessId { pid, start_ns: 1 }, information)
+        };
+        groups.map(process).into()
+    }
+
+    #[test]
+    fn a_process_that_was_gone_too_soon_is_put_to_its_like() {
+        let shares = || vec![share(1, Some(1), 42), share(2, None, 8)];
+        let found = rows_of(shares(), &in_groups([(1, "/batch")]));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!((found[0].count, found[0].unsampled), (50, 8));
+        assert_eq!(found[0].pids, [1, 2]);
+    }
+
+    #[test]
+    fn where_its_like_are_in_several_groups_it_is_put_to_none() {
+        let shares = vec![
+            share(1, Some(1), 6),
+            share(2, Some(1), 4),
+            share(3, None, 2),
+        ];
+        let found = rows_of(shares, &in_groups([(1, "/batch"), (2, "/shop")]));
+        let told: Vec<_> = found
+            .iter()
+            .map(|row| (row.process.as_ref().unwrap().cgroup.as_deref(), row.count))
+            .collect();
+        assert_eq!(told, [(Some("/batch"), 6), (Some("/shop"), 4), (None, 2)]);
     }
 
     #[test]

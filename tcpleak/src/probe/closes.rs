@@ -18,8 +18,9 @@ use crate::{
 /// that it stands at goes away.
 const COUNTS: usize = 2 * 8192;
 
-/// Spans that make a minute, and a little less than another one.
-const MINUTE: u64 = CLOSE_SPANS as u64 - 1;
+/// Spans that are kept, the current one included: those before it make a minute, for which a socket stays in
+/// TIME_WAIT, so that none outlives the count of who closed it.
+const KEPT: u64 = CLOSE_SPANS as u64;
 
 /// What was counted.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ fn recent(counted: &wire::Closes, now: u64) -> u64 {
     spans
         .filter(|span| {
             let number = *span >> 32;
-            number <= now && number + MINUTE > now
+            number <= now && number + KEPT > now
         })
         .map(|span| span & u64::from(u32::MAX))
         .sum()
@@ -104,18 +105,18 @@ mod tests {
     fn counted(numbers: std::ops::Range<u64>) -> wire::Closes {
         let mut counted = wire::Closes::default();
         for (position, number) in numbers.enumerate() {
-            counted.spans[(number % CLOSE_SPANS as u64) as usize] = number << 32 | 1 << position;
+            counted.spans[(number % KEPT) as usize] = number << 32 | 1 << position;
         }
         counted
     }
 
     #[test]
-    fn the_last_minute_is_seven_spans() {
+    fn the_last_minute_is_told_to_its_end() {
         let counted = counted(8..16);
-        assert_eq!(recent(&counted, 15), 254);
-        assert_eq!(recent(&counted, 16), 252);
-        assert_eq!(recent(&counted, 21), 128);
-        assert_eq!(recent(&counted, 22), 0);
+        assert_eq!(recent(&counted, 15), 255);
+        assert_eq!(recent(&counted, 16), 254);
+        assert_eq!(recent(&counted, 22), 128);
+        assert_eq!(recent(&counted, 23), 0);
     }
 
     #[test]

@@ -84,8 +84,22 @@ pub struct Machine {
 
 /// How long the suites of one machine may take.
 const PATIENCE: Duration = Duration::from_secs(100 * 60);
+/// How long it may write nothing meanwhile.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
 /// How long the kernel may take to come to them.
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is wrong with a machine that has run for so long, and has written `silent_for` ago, if ever.
+fn fault(ran: Duration, silent_for: Option<Duration>) -> Option<String> {
+    let Some(silent_for) = silent_for else {
+        let limit = BOOT_PATIENCE.as_secs();
+        return (ran > BOOT_PATIENCE).then(|| format!("it had not started after {limit} s"));
+    };
+    if silent_for > SILENCE {
+        return Some(format!("it wrote nothing for {} s", SILENCE.as_secs()));
+    }
+    (ran > PATIENCE).then(|| format!("it was not done after {} s", PATIENCE.as_secs()))
+}
 
 impl Machine {
     /// Starts one. What it writes to its two serial ports goes into files in `directory`.
@@ -135,6 +149,7 @@ impl Machine {
     /// what was wrong with the machine itself.
     pub fn watch(mut self, mut line: impl FnMut(&str)) -> Result<(String, Option<String>)> {
         let mut seen = 0;
+        let mut wrote = None;
         loop {
             let over = self.child.try_wait()?.is_some();
             let text = fs::read(&self.results)?;
@@ -144,20 +159,16 @@ impl Machine {
                 .unwrap_or_default()
                 .lines()
                 .for_each(&mut line);
+            if whole > seen {
+                wrote = Some(Instant::now());
+            }
             seen = whole;
             if over {
                 return Ok((text, None));
             }
-            let patience = if text.is_empty() {
-                BOOT_PATIENCE
-            } else {
-                PATIENCE
-            };
-            if self.started.elapsed() > patience {
-                return Ok((
-                    text,
-                    Some(format!("it was not done after {} s", patience.as_secs())),
-                ));
+            let silent_for = wrote.map(|wrote| wrote.elapsed());
+            if let Some(fault) = fault(self.started.elapsed(), silent_for) {
+                return Ok((text, Some(fault)));
             }
             thread::sleep(Duration::from_millis(500));
         }
@@ -197,6 +208,18 @@ impl Drop for Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_stands_still_is_given_up_before_one_that_goes_on() {
+        let after = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert_eq!(fault(after(1), None), None);
+        assert!(fault(after(3), None).unwrap().contains("not started"));
+        assert_eq!(fault(after(90), Some(after(14))), None);
+        let still = fault(after(20), Some(after(16))).unwrap();
+        assert!(still.contains("wrote nothing"), "{still}");
+        let slow = fault(after(101), Some(after(1))).unwrap();
+        assert!(slow.contains("not done"), "{slow}");
+    }
 
     #[test]
     fn a_command_ends_with_the_thread_that_started_it() {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
     sync::{Arc, Mutex},
@@ -13,7 +14,7 @@ use serde_json::Value;
 use tcpleak_tests::STRIPPED;
 
 use crate::harness::{
-    Compiled, Fixture, Server, Tracer, assert_passes_in_order, functions, leaks, title,
+    Compiled, Fixture, Server, Tracer, assert_passes_in_order, functions, leaks, title, with_empty,
 };
 
 /// How long a server thinks: as servers do, and as long as who asked is sure to wait.
@@ -61,7 +62,22 @@ fn requested_by(group: &Value) -> Vec<&str> {
 /// Starts the program, which asks so many times for each page, and lets it.
 fn start(program: &Compiled, pause: Duration, count: &str) -> (Fixture, Tracer, Asked) {
     let server = Server::start();
-    let mut client = program.start(&[&server.address(), count]);
+    let client = program.start(&[&server.address(), count]);
+    watch(client, server, pause)
+}
+
+/// Starts it where the server's name has an address of each family, of which one answers.
+fn start_by_name(program: &Compiled) -> (Fixture, Tracer, Asked) {
+    let server = Server::start();
+    let address = format!("pages:{}", server.port());
+    let client = with_empty("/etc", || {
+        fs::write("/etc/hosts", "127.0.0.1 pages\n::1 pages\n").expect("it is a directory");
+        program.start(&[&address, "2"])
+    });
+    watch(client, server, PAUSE)
+}
+
+fn watch(mut client: Fixture, server: Server, pause: Duration) -> (Fixture, Tracer, Asked) {
     let asked = serve(server, pause);
     let tracer = Tracer::of(&client);
     client.tell();
@@ -87,19 +103,38 @@ fn assert_is_true(group: &Value, asked: &Asked) {
     }
 }
 
+/// Who dials the only address there is: a goroutine of the library.
+const DIALS: [&str; 2] = [
+    "net.(*Dialer).DialContext",
+    "net/http.(*Transport).dialConn",
+];
+
 #[test]
 fn functions_that_leak_responses_of_one_go_client_are_named_each() {
-    assert_functions_are_named(&Compiled::go("requests", &[]));
+    let program = Compiled::go("requests", &[]);
+    assert_functions_are_named(&program, start(&program, PAUSE, "2"), &DIALS);
 }
 
 #[test]
 fn functions_of_a_stripped_go_program_that_leak_responses_are_named_each() {
-    assert_functions_are_named(&Compiled::go("requests", STRIPPED));
+    let program = Compiled::go("requests", STRIPPED);
+    assert_functions_are_named(&program, start(&program, PAUSE, "2"), &DIALS);
+}
+
+#[test]
+fn they_are_where_addresses_of_both_families_are_tried() {
+    let program = Compiled::go("requests", &[]);
+    // Another goroutine, which the first one starts.
+    let dials = ["net.(*sysDialer).dialParallel.func1"];
+    assert_functions_are_named(&program, start_by_name(&program), &dials);
 }
 
 #[track_caller]
-fn assert_functions_are_named(program: &Compiled) {
-    let (_client, mut tracer, asked) = start(program, PAUSE, "2");
+fn assert_functions_are_named(
+    program: &Compiled,
+    (_client, mut tracer, asked): (Fixture, Tracer, Asked),
+    dials: &[&str],
+) {
     let calls = [
         ("main.fetchNews", "net/http.(*Client).Get", "client.Get("),
         ("main.fetchPrices", "net/http.(*Client).Do", "client.Do("),
@@ -108,17 +143,13 @@ fn assert_functions_are_named(program: &Compiled) {
         let leak = tracer.wait_for_group(function, |group| {
             group["leak"] == true && group["connections"].is_array() && title(group) == function
         });
-        // Who dials is a goroutine of the library.
-        let dials = [
-            "net.(*Dialer).DialContext",
-            "net/http.(*Transport).dialConn",
-        ];
-        assert_passes_in_order(&leak["origin"], &dials);
+        assert_passes_in_order(&leak["origin"], dials);
         assert!(!functions(&leak["origin"]).contains(&function), "{leak:#}");
         let frames = requested_by(&leak);
         let place = |name: &str| frames.iter().position(|frame| *frame == name);
         let (call, own, main) = (place(call), place(function), place("main.main"));
         assert!(call.is_some() && call < own && own < main, "{frames:?}");
+        assert_eq!(frames[0], "net/http.(*Transport).RoundTrip", "{frames:?}");
         assert_eq!(leak["title"]["line"], program.line_of(line), "{leak:#}");
         assert_is_true(&leak, &asked);
     }

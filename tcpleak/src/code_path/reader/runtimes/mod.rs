@@ -79,6 +79,8 @@ pub struct Asked {
     pub registers: Registers,
     /// The stack, from [`BELOW_STACK`](tcpleak_ebpf::BELOW_STACK) bytes below the stack pointer on.
     pub stack: Vec<u8>,
+    /// How many of its innermost frames do nothing but wait, which differ with when one looks.
+    pub waiting: usize,
 }
 
 /// A frame that is looked at.
@@ -193,8 +195,16 @@ impl Runtimes {
         let asked_elsewhere = runtimes.any(|runtime| runtime.is_asked_elsewhere());
         let mut runtimes = self.found.iter_mut();
         let asked = runtimes.find_map(|runtime| runtime.asked_by(memory));
-        let requested_by =
-            asked.map(|asked| self.walk(space, asked.registers, &asked.stack, memory));
+        let requested_by = asked.map(|asked| {
+            let (mut unwound, managed) = self.walk(space, asked.registers, &asked.stack, memory);
+            let waiting = asked.waiting.min(unwound.frames.len());
+            unwound.frames.drain(..waiting);
+            let later = managed.into_iter().filter_map(|(number, frames)| {
+                let number = usize::try_from(number).ok()?.checked_sub(waiting)?;
+                Some((u32::try_from(number).ok()?, frames))
+            });
+            (unwound, later.collect())
+        });
         Followed {
             unwound,
             managed,

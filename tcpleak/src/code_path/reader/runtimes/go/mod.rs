@@ -4,10 +4,13 @@
 //! of its own, so that the function which wants the page is on no stack of the connection. It waits
 //! meanwhile, first for the connection and then for the answer, and its goroutine is found by what the
 //! two have in common: the text of the address to connect to, which is made anew for each request and
-//! passed on by its place. Both keep it where the calling convention has room for an argument.
+//! passed on by its place. Both keep it where the calling convention has room for an argument. Where a name
+//! has addresses of both families, they are tried in goroutines of their own once more; of these the dialler
+//! knows the text.
 //!
 //! No symbol is needed: Go's own line table, without which a program does not run, names the functions.
 
+mod address;
 mod layout;
 mod list;
 mod waiting;
@@ -16,11 +19,14 @@ use std::ops::Range;
 
 use super::{Asked, At, Detected, Found, Process, Runtime};
 use crate::code_path::reader::{memory::Memory, symbols::go::Frame, unwind::Mapped};
+use address::Text;
 use layout::{Layout, Machine};
 use waiting::Goroutines;
 
 /// The function that opens a connection, in a goroutine of its own.
 const DIALS: &str = "net/http.(*Transport).dialConn";
+/// The function that tries the addresses of one family, in a goroutine of its own.
+const RACES: &str = "net.(*sysDialer).dialParallel.func1";
 /// The function that waits for a connection.
 const WANTS_CONNECTION: &str = "net/http.(*Transport).getConn";
 /// The function that waits for an answer.
@@ -28,14 +34,13 @@ const WANTS_ANSWER: &str = "net/http.(*persistConn).roundTrip";
 /// How often the list of goroutines is searched for in vain.
 const SEARCHES: u32 = 3;
 
-/// Bytes of the text of an address.
-const ADDRESS_BYTES: Range<u64> = 3..300;
-
-/// A text by its place. Two that are alike are still two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Text {
-    start: u64,
-    length: u64,
+/// What a stack connects to.
+#[derive(Clone, Copy, Debug)]
+enum Dialled {
+    /// This address.
+    Address(Text),
+    /// That of the dialler which is here.
+    By(u64),
 }
 
 /// Go in one process.
@@ -52,13 +57,14 @@ struct Go {
     /// Whether the frame before was that of `dialConn`.
     dials: bool,
     /// What the stack that is followed connects to.
-    dialled: Option<Text>,
+    dialled: Option<Dialled>,
 }
 
 /// The functions that matter, as they lie in the process.
 #[derive(Debug)]
 struct Functions {
     dials: Range<u64>,
+    races: Range<u64>,
     wants_connection: Range<u64>,
     wants_answer: Range<u64>,
 }
@@ -68,14 +74,15 @@ pub fn detect(process: &Process<'_>) -> Detected {
     let found = process.objects().find_map(|object| {
         let machine = Machine::THIS?;
         let layout = layout::of(object.bytes())?;
-        let names = [DIALS, WANTS_CONNECTION, WANTS_ANSWER];
-        let [dials, wants_connection, wants_answer] = object.go_functions(names);
+        let names = [DIALS, RACES, WANTS_CONNECTION, WANTS_ANSWER];
+        let [dials, races, wants_connection, wants_answer] = object.go_functions(names);
         Some(Go {
             machine,
             layout,
             code: object.mapped(),
             functions: Functions {
                 dials: dials?,
+                races: races.unwrap_or_default(),
                 wants_connection: wants_connection?,
                 wants_answer: wants_answer?,
             },
@@ -104,20 +111,24 @@ impl Go {
 }
 
 impl Runtime for Go {
-    /// Finds what is dialled: the frame outside of `dialConn` begins where that keeps its arguments.
+    /// Finds what is dialled: each frame begins where the one inside of it keeps its arguments, of which
+    /// `dialConn` has the address, and what tries addresses the dialler.
     fn look(&mut self, at: &mut At<'_, '_>) -> Option<Found> {
         if !at.frame.is_return {
             (self.dials, self.dialled) = (false, None);
         }
+        let arguments = self.machine.arguments_above(at.registers.sp);
+        let mut word = |offset| at.stack.copied_word(arguments.checked_add(offset)?);
         if self.dials {
-            let arguments = self.machine.arguments_above(at.registers.sp);
-            let mut word = |offset| at.stack.copied_word(arguments.checked_add(offset)?);
             let dialled = self.layout.dialled(self.machine);
             let text = word(dialled).zip(word(dialled + 8));
-            self.dialled = text.map(|(start, length)| Text { start, length });
+            self.dialled = text.map(|(start, length)| Dialled::Address(Text { start, length }));
         }
-        let dials = &self.functions.dials;
-        self.dials = dials.contains(&at.frame.instruction());
+        let instruction = at.frame.instruction();
+        if at.frame.is_return && self.functions.races.contains(&instruction) {
+            self.dialled = word(0).map(Dialled::By);
+        }
+        self.dials = self.functions.dials.contains(&instruction);
         None
     }
 
@@ -126,7 +137,13 @@ impl Runtime for Go {
     }
 
     fn asked_by(&mut self, memory: &Memory<'_>) -> Option<Asked> {
-        let dialled = self.dialled.filter(|text| is_address(*text, memory))?;
+        let dialled = match self.dialled? {
+            Dialled::Address(text) => text,
+            Dialled::By(dialler) => Text::of_dialler(dialler, memory)?,
+        };
+        if !dialled.is_address(memory) {
+            return None;
+        }
         let list = self.list(memory)?;
         let frame = |address| {
             let own = self.code.own_address(address);
@@ -144,19 +161,6 @@ impl Runtime for Go {
         };
         goroutines.asking_for(dialled, memory)
     }
-}
-
-/// Whether a text is an address and a port.
-fn is_address(text: Text, memory: &Memory<'_>) -> bool {
-    let length = usize::try_from(text.length).unwrap_or(usize::MAX);
-    ADDRESS_BYTES.contains(&text.length)
-        && memory
-            .bytes(text.start, length, length)
-            .is_some_and(|bytes| {
-                let port = bytes.rsplit(|byte| *byte == b':').next();
-                let digits = |port: &[u8]| !port.is_empty() && port.iter().all(u8::is_ascii_digit);
-                bytes.contains(&b':') && port.is_some_and(digits)
-            })
 }
 
 #[cfg(test)]

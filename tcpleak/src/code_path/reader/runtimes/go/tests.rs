@@ -135,6 +135,7 @@ fn asked(machine: Machine, source: &dyn ReadAt, list: u64) -> Option<Asked> {
         layout: layout::known(22).unwrap(),
         functions: &Functions {
             dials: function(0x3000),
+            races: function(0x4000),
             wants_connection: function(GET_CONNECTION),
             wants_answer: function(ROUND_TRIP),
         },
@@ -170,6 +171,45 @@ fn who_waits_for_the_connection_or_for_its_first_answer_asked_for_it() {
         let answer = waits_for_answer(machine, TEXT, false);
         assert!(found(machine, vec![answer]));
     }
+}
+
+#[test]
+fn how_far_a_request_is_makes_no_other_path_of_it() {
+    for machine in MACHINES {
+        let words = waits_for_connection(machine, TEXT);
+        let asked = asked(machine, &MadeUp::new(vec![words]), VARIABLE).expect("it waits");
+        // What it waits in, what has it wait, and who calls that.
+        assert_eq!(asked.waiting, 3);
+    }
+}
+
+#[test]
+fn a_dialler_has_its_address_behind_the_name_of_the_network() {
+    const DIALLER: u64 = 0x60_0000;
+    const NAME: u64 = 0x70_0000;
+    let dialler = |name: &[u8; 4], length| {
+        let mut words = HashMap::from([
+            (DIALLER + 8, 30_000_000_000),
+            (DIALLER + 64, CONNECTION),
+            (DIALLER + 72, 4),
+            (DIALLER + 120, NAME),
+            (DIALLER + 128, length),
+            (DIALLER + 136, ADDRESS.start),
+            (DIALLER + 144, ADDRESS.length),
+            (TEXT, 0x3038_3a31_3a3a_3a31),
+            (CONNECTION, 1),
+        ]);
+        let [a, b, c, d] = *name;
+        words.insert(NAME, u64::from_le_bytes([a, b, c, d, 0, 0, 0, 0]));
+        let memory = MadeUp::new(vec![words]);
+        let memory = Memory::new(&memory);
+        let text = Text::of_dialler(DIALLER, &memory);
+        text.filter(|text| text.is_address(&memory))
+    };
+    assert_eq!(dialler(b"tcp ", 3), Some(ADDRESS));
+    assert_eq!(dialler(b"tcp6", 4), Some(ADDRESS));
+    assert_eq!(dialler(b"unix", 4), None);
+    assert_eq!(dialler(b"tcp ", 0), None);
 }
 
 #[test]
@@ -258,6 +298,7 @@ impl ReadAt for Random {
 fn made_up_memory_has_an_end() {
     for seed in images(60) {
         let memory = Random(seed);
+        Text::of_dialler(STACK, &Memory::new(&memory));
         let list = listed(&memory).unwrap_or(LIST);
         if let Some(asked) = asked(Machine::X86_64, &memory, list) {
             assert!(asked.stack.len() <= 64 << 10, "seed {seed}");

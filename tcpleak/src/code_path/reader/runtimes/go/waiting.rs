@@ -7,7 +7,8 @@
 use tcpleak_ebpf::BELOW_STACK;
 
 use super::{
-    Asked, Functions, Text,
+    Asked, Functions,
+    address::Text,
     layout::{Layout, Machine},
 };
 use crate::code_path::reader::{memory::Memory, unwind::Registers};
@@ -16,6 +17,9 @@ use crate::code_path::reader::{memory::Memory, unwind::Registers};
 const MOST: u64 = 4096;
 /// Most frames between where a goroutine waits and the function that has it wait.
 const FRAMES: usize = 8;
+/// Frames that are one and the same wait however far it is: that of the function that has the goroutine wait,
+/// and of `Transport.roundTrip`, which calls one such function after the other.
+const OF_WAIT: usize = 2;
 /// Most bytes of a stack that are read.
 const STACK_BYTES: u64 = 64 << 10;
 
@@ -59,15 +63,20 @@ impl Goroutines<'_> {
     pub fn asking_for(&self, text: Text, memory: &Memory<'_>) -> Option<Asked> {
         let list = memory.word(self.list)?;
         let number = memory.word(self.list.checked_add(8)?)?.min(MOST);
-        let (goroutine, waiting) = (0..number).find_map(|index| {
+        let (goroutine, waiting, frames) = (0..number).find_map(|index| {
             let goroutine = memory.word(list.checked_add(index * 8)?)?;
             let waiting = self.waiting(goroutine, memory)?;
-            (self.asks_for(waiting, text, memory)?).then_some((goroutine, waiting))
+            let frames = self.asks_for(waiting, text, memory)?;
+            Some((goroutine, waiting, frames))
         })?;
-        let asked = waiting.stack(memory)?;
+        let asked = Asked {
+            registers: waiting.registers,
+            stack: waiting.stack(memory)?,
+            waiting: frames + OF_WAIT,
+        };
         let now = memory.afresh();
         let still = self.waiting(goroutine, &now)? == waiting;
-        (still && self.asks_for(waiting, text, &now)?).then_some(asked)
+        (still && self.asks_for(waiting, text, &now)? == frames).then_some(asked)
     }
 
     fn waiting(&self, goroutine: u64, memory: &Memory<'_>) -> Option<Waiting> {
@@ -90,19 +99,19 @@ impl Goroutines<'_> {
         })
     }
 
-    /// Whether the function that has the goroutine wait does so for this address.
-    fn asks_for(&self, waiting: Waiting, text: Text, memory: &Memory<'_>) -> Option<bool> {
+    /// The frame of the function that has the goroutine wait, if it does so for this address.
+    fn asks_for(&self, waiting: Waiting, text: Text, memory: &Memory<'_>) -> Option<usize> {
         let Registers { mut pc, mut sp, .. } = waiting.registers;
-        for _ in 0..FRAMES {
+        for number in 0..FRAMES {
             let instruction = pc.checked_sub(1)?;
             let frame = (self.frame)(instruction)?;
             let (return_address, caller) = self.machine.caller(sp, frame)?;
             let arguments = self.machine.arguments_above(caller);
             if self.functions.wants_connection.contains(&instruction) {
-                return Some(text_at(arguments, WANTED, memory)? == text);
+                return (Text::at(arguments, WANTED, memory)? == text).then_some(number);
             }
             if self.functions.wants_answer.contains(&instruction) {
-                return self.is_first_on(arguments, text, memory);
+                return (self.is_first_on(arguments, text, memory)?).then_some(number);
             }
             if caller >= waiting.stack_end {
                 return None;
@@ -116,27 +125,16 @@ impl Goroutines<'_> {
     fn is_first_on(&self, arguments: u64, text: Text, memory: &Memory<'_>) -> Option<bool> {
         let connection = memory.word(arguments)?;
         let reused = memory.byte(connection.checked_add(self.layout.reused)?)?;
-        let same = text_at(connection, CONNECTED_TO, memory)? == text;
+        let same = Text::at(connection, CONNECTED_TO, memory)? == text;
         Some(same && reused == 0)
     }
 }
 
 impl Waiting {
-    fn stack(&self, memory: &Memory<'_>) -> Option<Asked> {
+    fn stack(&self, memory: &Memory<'_>) -> Option<Vec<u8>> {
         let from = self.registers.sp.checked_sub(BELOW_STACK)?;
         let length = self.stack_end.checked_sub(from)?.min(STACK_BYTES);
         let length = usize::try_from(length).ok()?;
-        Some(Asked {
-            registers: self.registers,
-            stack: memory.bytes(from, length, length)?,
-        })
+        memory.bytes(from, length, length)
     }
-}
-
-fn text_at(base: u64, offset: u64, memory: &Memory<'_>) -> Option<Text> {
-    let at = base.checked_add(offset)?;
-    Some(Text {
-        start: memory.word(at)?,
-        length: memory.word(at.checked_add(8)?)?,
-    })
 }

@@ -18,15 +18,12 @@ pub fn summarize(tracker: &Tracker, cases: &[Case<'_>]) -> report::Evidence {
             accept_queue,
             backlog,
         } => {
-            let socket = &cases[0].connection.socket;
-            let listener = tracker
-                .listeners_of(socket)
-                .next()
-                .map_or(socket.local, |found| found.socket.local);
+            let mut listeners = tracker.listeners_of(&cases[0].connection.socket);
+            let listener = listeners.next().map(|found| found.socket.local);
             report::Evidence::NotAccepted {
                 accept_queue: *accept_queue,
                 backlog: *backlog,
-                listener: listener.to_string(),
+                listener: listener.map(|listener| listener.to_string()),
             }
         }
         Evidence::DeadFd(_) => {

@@ -407,8 +407,9 @@ pub enum Evidence {
         accept_queue: u32,
         /// The most that may wait.
         backlog: u32,
-        /// The listening address and port.
-        listener: String,
+        /// The listening address and port; null when nobody listens there any more, so that no program can
+        /// accept or close the connection.
+        listener: Option<String>,
     },
     /// `dead-fd`: how the connections ended.
     DeadFd {

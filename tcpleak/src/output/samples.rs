@@ -431,7 +431,7 @@ pub fn not_accepted() -> Group {
     let evidence = Evidence::NotAccepted {
         accept_queue: 129,
         backlog: 128,
-        listener: "0.0.0.0:8080".into(),
+        listener: Some("0.0.0.0:8080".into()),
     };
     let mut group = group(Verdict::NotAccepted, evidence, 129);
     group.process = nginx();

@@ -6,10 +6,13 @@ use crate::report::{Evidence, Group, Qualifier, Verdict};
 /// What the verdict rests on.
 pub(super) fn evidence(evidence: &Evidence) -> String {
     match evidence {
+        Evidence::NotAccepted { listener: None, .. } => {
+            "It was never accepted, and its listener is gone.".into()
+        }
         Evidence::NotAccepted {
             accept_queue,
             backlog,
-            listener,
+            listener: Some(listener),
         } => {
             let full = if accept_queue > backlog {
                 ": it is full"
@@ -182,6 +185,11 @@ fn waiting(worst: u64, total: u64) -> String {
 /// What to do about it.
 pub(super) fn next_step(group: &Group) -> &'static str {
     match group.verdict {
+        Verdict::NotAccepted
+            if matches!(group.evidence, Evidence::NotAccepted { listener: None, .. }) =>
+        {
+            "No program can close it, only the kernel keeps it: ss -K ends it."
+        }
         Verdict::NotAccepted => {
             "The listener's accept() loop is stuck, too slow, or out of descriptors: look at what the \
              process is doing, and at its limit of open files."

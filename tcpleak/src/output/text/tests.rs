@@ -7,7 +7,7 @@ use crate::{
         own, path, report, titled,
     },
     plain::is_hostile,
-    report::{AgeKind, Container, FileHandles, Frame, PathKind, Qualifier},
+    report::{AgeKind, Container, Evidence, FileHandles, Frame, PathKind, Qualifier},
 };
 
 fn text(width: usize) -> Text {
@@ -412,6 +412,21 @@ fn a_group_that_no_process_owns_is_still_told() {
     group.process.pid = None;
     group.process.comm = "unknown".into();
     assert!(words(group).contains("eof-consumed: an unknown process keeps 1 connection"));
+}
+
+#[test]
+fn a_connection_whose_listener_is_gone_is_nobodys_to_close() {
+    let mut group = not_accepted();
+    group.holders.clear();
+    group.evidence = Evidence::NotAccepted {
+        accept_queue: 0,
+        backlog: 0,
+        listener: None,
+    };
+    let words = words(group);
+    assert!(words.contains("its listener is gone"), "{words}");
+    assert!(words.contains("ss -K"), "{words}");
+    assert!(!words.contains("accept() loop"), "{words}");
 }
 
 #[test]

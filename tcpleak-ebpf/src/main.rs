@@ -114,6 +114,18 @@ fn sock_send_length(context: BtfTracePointContext) -> i32 {
     sent::<Copied>(&context, sock, returned.into())
 }
 
+/// A read of any socket; classic tracepoint.
+#[tracepoint(category = "sock", name = "sock_recv_length")]
+fn sock_recv_length_classic(context: TracePointContext) -> i32 {
+    length_received::<Copied>(&context)
+}
+
+/// A write to any socket; classic tracepoint.
+#[tracepoint(category = "sock", name = "sock_send_length")]
+fn sock_send_length_classic(context: TracePointContext) -> i32 {
+    length_sent::<Copied>(&context)
+}
+
 /// A read of a TCP socket; the exit of the kernel function.
 #[fexit(function = "tcp_recvmsg")]
 fn tcp_recvmsg(context: FExitContext) -> i32 {
@@ -191,6 +203,21 @@ fn sent<S: Stacks>(context: &impl EbpfContext, sock: u64, returned: i64) -> i32 
     };
     account(USE, || lifecycle::used::<S>(context, sock, &outcome));
     0
+}
+
+/// What a read came to, from a classic tracepoint. Fields: sk at 8, ret at 20, flags at 24.
+#[inline(always)]
+fn length_received<S: Stacks>(context: &TracePointContext) -> i32 {
+    let (sock, returned, flags): (u64, i32, i32) =
+        (field(context, 8), field(context, 20), field(context, 24));
+    received::<S>(context, sock, returned.into(), flags)
+}
+
+/// What a write came to, from a classic tracepoint. Fields: sk at 8, ret at 20.
+#[inline(always)]
+fn length_sent<S: Stacks>(context: &TracePointContext) -> i32 {
+    let (sock, returned): (u64, i32) = (field(context, 8), field(context, 20));
+    sent::<S>(context, sock, returned.into())
 }
 
 /// The flags of tcp_recvmsg(), by the helper that takes the number of the argument as a value.

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use tcpleak_ebpf::cost_slot::LIFECYCLE;
 
 use crate::{
-    accept_returned, cost::account, field, kernel::Address, lifecycle, path::Walked, received,
-    sent, taken,
+    accept_returned, cost::account, field, kernel::Address, length_received, length_sent,
+    lifecycle, path::Walked, received, sent, taken,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -74,4 +74,14 @@ fn sock_recv_length_walked(context: BtfTracePointContext) -> i32 {
 fn sock_send_length_walked(context: BtfTracePointContext) -> i32 {
     let (sock, returned): (u64, i32) = (context.arg(0), context.arg(1));
     sent::<Walked>(&context, sock, returned.into())
+}
+
+#[tracepoint(category = "sock", name = "sock_recv_length")]
+fn sock_recv_length_classic_walked(context: TracePointContext) -> i32 {
+    length_received::<Walked>(&context)
+}
+
+#[tracepoint(category = "sock", name = "sock_send_length")]
+fn sock_send_length_classic_walked(context: TracePointContext) -> i32 {
+    length_sent::<Walked>(&context)
 }

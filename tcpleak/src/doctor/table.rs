@@ -22,11 +22,11 @@ pub fn page(hooks: &[Hook]) -> String {
     row(&mut page, ["job", "done by", "what may be missed"]);
     for hook in &hooks {
         let missed = match hook.backend {
-            Some(_) => hook.caveat().unwrap_or("nothing"),
-            None => hook.job.lost(),
+            Some(_) => hook.caveat().unwrap_or_else(|| "nothing".to_owned()),
+            None => hook.job.lost().to_owned(),
         };
         let backend = hook.backend.unwrap_or("none");
-        row(&mut page, [hook.job.describe(), backend, missed]);
+        row(&mut page, [hook.job.describe(), backend, &missed]);
     }
     if hooks.iter().any(|hook| !hook.refusals.is_empty()) {
         page.push_str("\nrefused, best first\n");
@@ -88,6 +88,7 @@ mod tests {
             job,
             backend,
             refusals: refusals.iter().map(refusal).collect(),
+            interrupted: false,
         }
     }
 

@@ -12,7 +12,7 @@ const BACKENDS: &[(&str, &[&str])] = &[
         "accept",
         &["fexit", "kprobe", "kretprobe", "first-use", "syscalls"],
     ),
-    ("use", &["tp_btf", "fexit", "kprobe", "none"]),
+    ("use", &["tp_btf", "tracepoint", "fexit", "kprobe", "none"]),
     ("registers", &["helper", "task-stack", "frame-pointers"]),
 ];
 

@@ -141,6 +141,9 @@ impl Programs {
         let choice = Choice {
             stacks,
             exits: hooks::exits_are_safe(types),
+            interrupted: hooks::tracepoints_are_interrupted(
+                &rustix::system::uname().release().to_string_lossy(),
+            ),
             forced,
         };
         let mut attacher = Attacher::new(&mut ebpf, choice)?;

@@ -14,6 +14,15 @@ pub struct Backend {
     pub misses: &'static str,
 }
 
+impl Backend {
+    /// Whether its programs keep the processor to themselves nowhere: the kernel skips such a
+    /// program for everyone else on a processor that it took from one half-way.
+    pub fn is_interruptible(&self) -> bool {
+        let mut points = self.programs.iter().map(|(_, point)| point);
+        points.any(|point| matches!(point, Point::Btf(_) | Point::Exit(_)))
+    }
+}
+
 /// Where a program attaches.
 #[derive(Clone, Copy)]
 pub enum Point {
@@ -206,6 +215,21 @@ pub const USE: &[Backend] = &[
         misses: NOTHING,
     },
     Backend {
+        word: "tracepoint",
+        name: "tracepoints sock:sock_recv_length, sock_send_length",
+        programs: &[
+            (
+                "sock_recv_length_classic",
+                Point::Classic("sock", "sock_recv_length"),
+            ),
+            (
+                "sock_send_length_classic",
+                Point::Classic("sock", "sock_send_length"),
+            ),
+        ],
+        misses: NOTHING,
+    },
+    Backend {
         word: "fexit",
         name: "fexit tcp_recvmsg, tcp_sendmsg",
         programs: &[
@@ -277,9 +301,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_kernel_calls_directly_is_interruptible() {
+        for (job, word, interruptible) in [
+            (Job::Lifecycle, "tp_btf", true),
+            (Job::Lifecycle, "tracepoint", false),
+            (Job::Accept, "fexit", true),
+            (Job::Accept, "kprobe", false),
+            (Job::Accept, "first-use", false),
+            (Job::SurveySockets, "iterators", false),
+        ] {
+            let backend = of(job).find(|backend| backend.word == word);
+            assert_eq!(backend.unwrap().is_interruptible(), interruptible, "{word}");
+        }
+    }
+
+    #[test]
     fn a_probe_at_an_entry_comes_before_the_one_that_hands_over_to_it() {
         // Should a call begin in between, it is not seen at all rather than half.
-        let kprobes = &USE[2].programs;
+        let kprobes = USE.iter().find(|backend| backend.word == "kprobe");
+        let kprobes = kprobes.unwrap().programs;
         let place = |name| kprobes.iter().position(|(program, _)| *program == name);
         assert!(place("tcp_cleanup_rbuf") < place("tcp_recvmsg_entry"));
         assert!(place("tcp_sendmsg_return") < place("tcp_sendmsg_entry"));

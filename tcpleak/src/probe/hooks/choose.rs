@@ -6,7 +6,8 @@ use super::{
     Hook, Job, Refusal, Stacks,
     attach::{attach, detach},
     backends::{
-        self, ACCEPT, ACCEPT_CALLS, Backend, FIRST_USE, SURVEY_HOLDERS, SURVEY_SOCKETS, USE,
+        self, ACCEPT, ACCEPT_CALLS, Backend, DESTROY, FIRST_USE, FOLLOW, LIFECYCLE, NO_USE, START,
+        SURVEY_HOLDERS, SURVEY_SOCKETS, USE,
     },
 };
 use crate::probe::{ProbeError, error::refused, force::Forced};
@@ -42,6 +43,17 @@ pub fn exits_are_safe(types: &crate::btf::Btf) -> bool {
     types.offset_of("bpf_tramp_image", "image").is_ok()
 }
 
+/// Whether a kernel of this release may take the processor from a program that a tracepoint called.
+/// Before, tracepoints kept it; perf events, by which classic ones and kprobes call, still do.
+pub fn tracepoints_are_interrupted(release: &str) -> bool {
+    const FIRST: u32 = 7;
+    let major = release.split('.').next();
+    major.and_then(|major| major.parse::<u32>().ok()) >= Some(FIRST)
+}
+
+/// Why a backend is not tried before the others on such a kernel.
+const INTERRUPTED: &str = "from 7.0 on the kernel may take the processor from it half-way, and skips it for whoever comes next there";
+
 /// What hooks are chosen by, beside trying them.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
@@ -49,6 +61,8 @@ pub struct Choice<'a> {
     pub stacks: Stacks,
     /// Whether functions that wait may be traced at their exit.
     pub exits: bool,
+    /// Whether the processor may be taken from a program that a tracepoint called.
+    pub interrupted: bool,
     /// What is asked for.
     pub forced: &'a Forced,
 }
@@ -87,29 +101,29 @@ impl<'a> Attacher<'a> {
 
     /// The iterators. Says whether they do the survey.
     pub fn attach_survey(&mut self) -> bool {
-        self.first_of(Job::SurveyHolders, SURVEY_HOLDERS);
-        self.first_of(Job::SurveySockets, SURVEY_SOCKETS);
+        self.first_of(Job::SurveyHolders, SURVEY_HOLDERS, []);
+        self.first_of(Job::SurveySockets, SURVEY_SOCKETS, []);
         self.is_done(Job::SurveyHolders) && self.is_done(Job::SurveySockets)
     }
 
     /// The hooks without which watching adds nothing. Says whether they are attached.
     pub fn attach_lifecycle(&mut self) -> bool {
         // The end first: a record made in between would outlive its socket.
-        self.first_of(Job::Destroy, backends::of(Job::Destroy));
+        self.first_of(Job::Destroy, DESTROY, []);
         if self.is_done(Job::Destroy) {
-            self.first_of(Job::Lifecycle, backends::of(Job::Lifecycle));
+            self.first_of(Job::Lifecycle, LIFECYCLE, []);
         }
         self.is_done(Job::Lifecycle)
     }
 
     /// Programs that start.
     pub fn attach_start(&mut self) {
-        self.first_of(Job::Start, backends::of(Job::Start));
+        self.first_of(Job::Start, START, []);
     }
 
     /// Processes that are made, and that are over.
     pub fn attach_follow(&mut self) {
-        self.first_of(Job::Follow, backends::of(Job::Follow));
+        self.first_of(Job::Follow, FOLLOW, []);
     }
 
     /// accept(), by the best hook; by its system calls only when asked, because these slow every
@@ -117,12 +131,12 @@ impl<'a> Attacher<'a> {
     pub fn attach_accept(&mut self, by_call: bool) {
         let forced = self.choice.forced.names(Job::Accept.word());
         let calls = (by_call || forced).then_some(&ACCEPT_CALLS);
-        self.first_of(Job::Accept, ACCEPT.iter().chain(calls).chain([&FIRST_USE]));
+        self.first_of(Job::Accept, ACCEPT, calls.into_iter().chain([&FIRST_USE]));
     }
 
     /// Reads and writes.
     pub fn attach_use(&mut self) {
-        self.first_of(Job::Use, backends::of(Job::Use));
+        self.first_of(Job::Use, USE, [&NO_USE]);
     }
 
     /// The account.
@@ -135,15 +149,34 @@ impl<'a> Attacher<'a> {
         hooks.any(|hook| hook.job == job && hook.backend.is_some())
     }
 
-    fn first_of<'b>(&mut self, job: Job, backends: impl IntoIterator<Item = &'b Backend>) {
+    /// Tries the backends of a job, best first, but those that may be interrupted after the others,
+    /// and then what is left when none is taken.
+    fn first_of<'b>(
+        &mut self,
+        job: Job,
+        best_first: &'b [Backend],
+        last: impl IntoIterator<Item = &'b Backend>,
+    ) {
+        let interrupted =
+            |backend: &&Backend| self.choice.interrupted && backend.is_interruptible();
+        let (later, sooner): (Vec<_>, Vec<_>) = best_first.iter().partition(interrupted);
         let mut hook = Hook::of(job);
-        hook.try_all(backends, |backend| {
-            match self.choice.excludes(job, backend) {
-                Some(reason) => Err(reason),
-                None => attach(self.ebpf, Some(&self.types), self.choice.stacks, backend),
-            }
-        });
+        hook.try_all(sooner, |backend| self.attempt(job, backend));
+        if hook.backend.is_some() {
+            hook.pass_over(&later, INTERRUPTED);
+        } else {
+            hook.try_all(later, |backend| self.attempt(job, backend));
+            hook.interrupted = hook.backend.is_some();
+            hook.try_all(last, |backend| self.attempt(job, backend));
+        }
         self.hooks.push(hook);
+    }
+
+    fn attempt(&mut self, job: Job, backend: &Backend) -> Result<(), String> {
+        match self.choice.excludes(job, backend) {
+            Some(reason) => Err(reason),
+            None => attach(self.ebpf, Some(&self.types), self.choice.stacks, backend),
+        }
     }
 }
 
@@ -186,5 +219,20 @@ pub fn trace_uses(ebpf: &mut Ebpf, stacks: Stacks, hooks: &mut [Hook], wanted: b
         }
     } else {
         detach(ebpf, stacks, backend);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracepoints_are_interrupted_from_7_0_on() {
+        for release in ["7.0.0-rc1", "7.2.3-cloud-amd64", "10.1"] {
+            assert!(tracepoints_are_interrupted(release), "{release}");
+        }
+        for release in ["5.10.0-46-cloud-amd64", "6.19.14", "", "next-20260108"] {
+            assert!(!tracepoints_are_interrupted(release), "{release}");
+        }
     }
 }

@@ -13,7 +13,10 @@ use aya::Ebpf;
 use self::backends::{Backend, FIRST_USE, NO_USE};
 pub use self::{
     backends::SOCK_DIAG,
-    choose::{Attacher, Choice, choose_stacks, exits_are_safe, trace_accept_calls, trace_uses},
+    choose::{
+        Attacher, Choice, choose_stacks, exits_are_safe, trace_accept_calls, trace_uses,
+        tracepoints_are_interrupted,
+    },
     words::in_short,
 };
 
@@ -49,7 +52,13 @@ pub struct Hook {
     pub backend: Option<&'static str>,
     /// The better ones that were refused, best first.
     pub refusals: Vec<Refusal>,
+    /// Whether the kernel may take the processor from it half-way.
+    pub interrupted: bool,
 }
+
+/// What is missed by programs that may be interrupted.
+const MISSED_WHILE_INTERRUPTED: &str =
+    "what comes on a processor that was taken from it half-way; the kernel counts that";
 
 impl Hook {
     /// A job that nothing does, for one reason.
@@ -61,10 +70,16 @@ impl Hook {
     }
 
     /// What the hook in use may miss.
-    pub fn caveat(&self) -> Option<&'static str> {
+    pub fn caveat(&self) -> Option<String> {
         let name = self.backend?;
         let backend = backends::of(self.job).find(|backend| backend.name == name)?;
-        (!backend.misses.is_empty()).then_some(backend.misses)
+        let interrupted = self.interrupted.then_some(MISSED_WHILE_INTERRUPTED);
+        let missed = [interrupted.unwrap_or_default(), backend.misses];
+        let missed: Vec<_> = missed
+            .into_iter()
+            .filter(|words| !words.is_empty())
+            .collect();
+        (!missed.is_empty()).then(|| missed.join("; "))
     }
 
     /// Whether programs in the kernel do the job.
@@ -79,7 +94,17 @@ impl Hook {
             job,
             backend: None,
             refusals: Vec::new(),
+            interrupted: false,
         }
+    }
+
+    /// Names better backends that were not even tried, because of what they have in common.
+    fn pass_over(&mut self, backends: &[&Backend], reason: &str) {
+        let refusals = backends.iter().map(|backend| Refusal {
+            backend: backend.name,
+            reason: reason.to_owned(),
+        });
+        self.refusals.splice(0..0, refusals);
     }
 
     /// Tries one backend after the other until one is taken.
@@ -181,6 +206,7 @@ impl Stacks {
 
 #[cfg(test)]
 mod tests {
+    use super::backends::{ACCEPT, LIFECYCLE};
     use super::*;
 
     fn hook(job: Job, backend: Option<&'static str>) -> Hook {
@@ -206,6 +232,28 @@ mod tests {
             assert!(best.is_some());
             assert_eq!(hook(job, best).caveat(), None);
         }
+    }
+
+    #[test]
+    fn what_may_be_interrupted_misses_something() {
+        let interrupted = |job, name| Hook {
+            interrupted: true,
+            ..hook(job, Some(name))
+        };
+        let lifecycle = interrupted(Job::Lifecycle, LIFECYCLE[0].name).caveat();
+        assert!(lifecycle.unwrap().contains("taken from it half-way"));
+        let accept = interrupted(Job::Accept, ACCEPT[0].name).caveat().unwrap();
+        assert!(accept.contains("taken from it half-way"), "{accept}");
+        assert!(accept.contains("; calls that wait"), "{accept}");
+    }
+
+    #[test]
+    fn what_is_passed_over_comes_before_what_was_refused() {
+        let mut hook = hook(Job::Accept, Some("kretprobe inet_csk_accept"));
+        hook.pass_over(&[&ACCEPT[1]], "b");
+        hook.pass_over(&[&ACCEPT[0]], "a");
+        let reasons = hook.refusals.iter().map(|refusal| &*refusal.reason);
+        assert_eq!(reasons.collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]

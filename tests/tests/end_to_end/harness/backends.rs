@@ -18,7 +18,7 @@ const JOBS: [(&str, &str, &[&str]); 4] = [
     (
         "use",
         "read and write",
-        &["tp_btf", "fexit", "kprobe", "none"],
+        &["tp_btf", "tracepoint", "fexit", "kprobe", "none"],
     ),
     (
         "registers",

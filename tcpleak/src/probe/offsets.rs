@@ -44,6 +44,10 @@ const THREAD_POINTER: &str = if cfg!(target_arch = "aarch64") {
 /// least a page, and pages may have 64 KiB: there nothing that looks like registers is found.
 const KERNEL_STACK: u32 = 16 << 10;
 
+/// What lies above the registers of a program on that stack: kernels that are built for FRED, a way
+/// into the kernel that newer x86-64 processors have, leave room for it on all.
+const ABOVE_REGISTERS: &str = "fred_info";
+
 fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
     let of = |structure: &str, member: &str, size: u32| member_of(types, structure, member, size);
     let task = |member: &str, size: u32| of("task_struct", member, size);
@@ -65,7 +69,9 @@ fn offsets(types: &Btf) -> Result<Offsets, BtfError> {
         task_files: task("files", LONG)?,
         task_mm: task("mm", LONG)?,
         task_stack: task("stack", LONG)?,
-        stack_registers: KERNEL_STACK.saturating_sub(types.size_of("pt_regs")?),
+        stack_registers: KERNEL_STACK
+            .saturating_sub(types.size_of(ABOVE_REGISTERS).unwrap_or_default())
+            .saturating_sub(types.size_of("pt_regs")?),
         task_io_uring: task("io_uring", LONG).unwrap_or_default(),
         task_real_parent: task("real_parent", LONG)?,
         task_thread_pointer: task(THREAD_POINTER, LONG).unwrap_or_default(),

@@ -1,5 +1,5 @@
-//! Measures what tcpleak costs: time to the first report, and nanoseconds per run of each kernel
-//! program. Run by `cargo xtask bench`, as root; its argument is the path of tcpleak.
+//! Measures what tcpleak costs: time to the first report, what a workload takes with it and without,
+//! and nanoseconds per run of each kernel program. Run by `cargo xtask bench`, as root; its argument is the path of tcpleak.
 //!
 //! The kernel's own accounting (`kernel.bpf_stats_enabled`) is switched on for as long as the
 //! measurement lasts, which itself costs some 30 ns for each run.
@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use aya::programs::loaded_programs;
+use rustix::time::{ClockId, clock_gettime};
 
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
@@ -25,6 +26,9 @@ const STARTS: usize = 11;
 
 /// Connections of the workload: each is opened, accepted, used once in each direction and closed.
 const CONNECTIONS: usize = 20_000;
+
+/// Times that the workload runs with tcpleak, and without, in turns.
+const ROUNDS: usize = 7;
 
 fn main() -> anyhow::Result<()> {
     let tcpleak = std::env::args()
@@ -36,6 +40,12 @@ fn main() -> anyhow::Result<()> {
         starts[STARTS / 2].as_millis(),
         starts[0].as_millis(),
         starts[STARTS - 1].as_millis()
+    );
+    let [without, with] = time_workload(&tcpleak)?;
+    println!(
+        "both ends of a connection   {} ns of their program's CPU time, {} without tcpleak (medians of {ROUNDS})",
+        with.as_nanos(),
+        without.as_nanos()
     );
     let _accounting = Accounting::start()?;
     let (mut child, _reports) = started(&tcpleak)?;
@@ -58,6 +68,29 @@ fn time_starts(tcpleak: &str) -> anyhow::Result<Vec<Duration>> {
     }
     times.sort();
     Ok(times)
+}
+
+/// CPU time of this process for a connection of the workload: without tcpleak, and with it.
+fn time_workload(tcpleak: &str) -> anyhow::Result<[Duration; 2]> {
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        let [without, with] = &mut times;
+        without.push(work_time()?);
+        let (mut child, _reports) = started(tcpleak)?;
+        with.push(work_time()?);
+        interrupt(&mut child)?;
+    }
+    Ok(times.map(|mut times| {
+        times.sort();
+        times[ROUNDS / 2]
+    }))
+}
+
+fn work_time() -> anyhow::Result<Duration> {
+    let now = || Duration::try_from(clock_gettime(ClockId::ProcessCPUTime));
+    let start = now()?;
+    work()?;
+    Ok((now()? - start) / u32::try_from(CONNECTIONS)?)
 }
 
 /// A tcpleak that has made its first report.

@@ -9,7 +9,7 @@ use std::{
     fmt::Debug,
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
@@ -42,27 +42,46 @@ trait Collector {
 
 /// A decoder of the protocol.
 struct Decoder {
-    address: String,
+    url: String,
     understood: Arc<Mutex<String>>,
 }
 
 impl Decoder {
     /// One whose answers are written by `answer`.
     fn start(answer: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("there are free ports");
-        Self::listen(listener, answer)
+        Self::listen(any_listener(), answer)
     }
 
     fn listen(listener: TcpListener, answer: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
-        let address = listener
-            .local_addr()
-            .expect("it has an address")
-            .to_string();
+        let url = format!("http://{}", address_of(&listener));
+        Self::talk(listener, url, Some, answer)
+    }
+
+    /// One that speaks HTTPS, as the host that its certificate names.
+    fn start_with_tls(tls: rustls::ServerConfig) -> Self {
+        let (listener, tls) = (any_listener(), Arc::new(tls));
+        let port = address_of(&listener).port();
+        let open = move |stream| {
+            let connection = rustls::ServerConnection::new(tls.clone()).ok()?;
+            Some(rustls::StreamOwned::new(connection, stream))
+        };
+        Self::talk(listener, format!("https://localhost:{port}"), open, well)
+    }
+
+    fn talk<Stream: Read + Write>(
+        listener: TcpListener,
+        url: String,
+        open: impl Fn(TcpStream) -> Option<Stream> + Send + 'static,
+        answer: impl Fn(&mut Stream) + Send + 'static,
+    ) -> Self {
         let understood = Arc::new(Mutex::new(String::new()));
         let text = understood.clone();
         thread::spawn(move || {
-            while let Ok((mut stream, _)) = listener.accept() {
-                if let Some(request) = decode(&stream) {
+            while let Ok((stream, _)) = listener.accept() {
+                let Some(mut stream) = open(stream) else {
+                    continue;
+                };
+                if let Some(request) = decode(&mut stream) {
                     text.lock()
                         .expect("no test panics with it")
                         .push_str(&request);
@@ -70,16 +89,13 @@ impl Decoder {
                 }
             }
         });
-        Self {
-            address,
-            understood,
-        }
+        Self { url, understood }
     }
 }
 
 impl Collector for Decoder {
     fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     fn understood(&self) -> String {
@@ -91,7 +107,7 @@ impl Collector for Decoder {
 }
 
 /// Reads a request; none when it has no end.
-fn decode(stream: &TcpStream) -> Option<String> {
+fn decode(stream: &mut impl Read) -> Option<String> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -118,7 +134,7 @@ fn shown<T: Message + Default + Debug>(body: &[u8]) -> String {
     format!("{:?}\n", T::decode(body).expect("it is what it should be"))
 }
 
-fn well(stream: &mut TcpStream) {
+fn well(stream: &mut impl Write) {
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 }
 
@@ -166,12 +182,16 @@ impl Collector for Rotel {
     }
 }
 
+fn any_listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("there are free ports")
+}
+
+fn address_of(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("it has an address")
+}
+
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there are free ports");
-    listener
-        .local_addr()
-        .expect("it has an address")
-        .to_string()
+    address_of(&any_listener()).to_string()
 }
 
 fn collectors() -> Vec<Box<dyn Collector>> {
@@ -223,8 +243,12 @@ impl Asking {
     }
 
     fn serve(&self, url: &str) -> Serving {
+        self.serve_with(&[], url)
+    }
+
+    fn serve_with(&self, environment: &[(&str, &str)], url: &str) -> Serving {
         Serving::start_with(
-            &ENVIRONMENT,
+            &[&ENVIRONMENT, environment].concat(),
             &["--otlp", url, "--pid", &self.client.pid_text()],
         )
     }
@@ -263,6 +287,37 @@ fn a_collector_gets_the_metrics_and_each_leak_once_with_both_code_paths() {
         assert_eq!(records, 1, "{understood}");
         assert!(!understood.contains("process.command_args"));
     }
+}
+
+#[test]
+fn a_collector_behind_https_is_spoken_to_when_its_certificate_is_trusted() {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+        .expect("a certificate can be made");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+    let ring = rustls::crypto::ring::default_provider();
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring))
+        .with_safe_default_protocol_versions()
+        .expect("it knows them")
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key.into())
+        .expect("the key is that of the certificate");
+    let trusted = tempfile::NamedTempFile::new().expect("there is a place for temporary files");
+    fs::write(&trusted, certified.cert.pem()).expect("it is ours");
+    let trusted = trusted.path().to_str().expect("a path of ASCII");
+    let collector = Decoder::start_with_tls(tls);
+
+    let asking = Asking::start();
+    let mut serving = asking.serve(&collector.url());
+    let said = serving.wait_for_line("--otlp: the collector does not take what is sent");
+    assert!(said.contains("certificate"), "{said}");
+    drop(serving);
+    assert_eq!(collector.understood(), "");
+
+    let mut asking = Asking::start();
+    let _serving = asking.serve_with(&[("SSL_CERT_FILE", trusted)], &collector.url());
+    asking.leak();
+    wait_for(&collector, "tcpleak.path.origin");
+    wait_for(&collector, "tcpleak_leaked_connections");
 }
 
 #[test]

@@ -174,7 +174,8 @@ pub fn disown_start_code(frames: &mut [Frame]) {
     }
 }
 
-fn is_own_module(module: &str, main: bool) -> bool {
+/// Whether any code of a file is the program's own, by where the file lies and what it is called.
+pub fn is_own_module(module: &str, main: bool) -> bool {
     let name = module.rsplit('/').next().unwrap_or(module);
     let starts = |prefix: &&str| name.starts_with(*prefix);
     if main {

@@ -102,10 +102,15 @@ impl Path {
     }
 
     fn parts(&self) -> Vec<Part> {
+        let is_managed = |located: &Located| located.managed.is_some();
+        let has_managed = !self.behind.is_empty() || self.frames.iter().any(is_managed);
         let mut parts = Vec::new();
         for frame in &self.frames {
             match &frame.managed {
                 Some(managed) => parts.extend(managed.iter().map(Part::of_managed)),
+                // How a runtime comes from one function to the next changes as the program runs: an
+                // interpreter adapts, a coroutine is begun in one way and woken in another.
+                None if has_managed && !frame.may_be_own() => {}
                 None => parts.push(Part::Native(frame.raw)),
             }
         }
@@ -203,6 +208,12 @@ impl Located {
         matches!(self.place, Some(Place::Memory(..))) && self.managed.is_none()
     }
 
+    /// Whether it lies in a file that the program may have brought along.
+    fn may_be_own(&self) -> bool {
+        let module = self.module.as_deref();
+        module.is_some_and(|module| own::is_own_module(module, self.main))
+    }
+
     /// The frames of this place: the functions inlined there, then the one that holds it.
     fn frames(&self, place: NamedPlace) -> Vec<Frame> {
         if let Some(managed) = &self.managed {
@@ -269,5 +280,81 @@ fn io_uring(what: &str) -> Frame {
         function: Some(what.to_owned()),
         runtime: IO_URING.to_owned(),
         ..unknown_frame(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::survey::ProcessId;
+
+    fn native(address: u64, module: &str) -> Located {
+        let raw = RawFrame {
+            address,
+            is_return: true,
+        };
+        Located {
+            raw,
+            place: None,
+            file: None,
+            module: Some(module.into()),
+            main: false,
+            managed: None,
+        }
+    }
+
+    fn managed(function: &str) -> Located {
+        let managed = ManagedFrame {
+            function: Some(function.to_owned()),
+            ..ManagedFrame::default()
+        };
+        Located {
+            managed: Some(vec![managed]),
+            ..native(0, "/usr/bin/python3.11")
+        }
+    }
+
+    fn path(frames: &[Located]) -> Path {
+        let process = ProcessId {
+            pid: 1,
+            start_ns: 1,
+        };
+        Path {
+            image: Some((process, 1)),
+            frames: frames.to_vec(),
+            ..Path::without_frames(Ended::Unwound(End::Root))
+        }
+    }
+
+    #[test]
+    fn how_a_runtime_calls_makes_no_other_path() {
+        let asyncio = "/usr/lib/python3.11/lib-dynload/_asyncio.so";
+        let begun = path(&[managed("fetch"), native(1, asyncio), managed("run")]);
+        let woken = path(&[
+            managed("fetch"),
+            native(1, asyncio),
+            native(2, asyncio),
+            managed("run"),
+        ]);
+        assert!(begun.identity() == woken.identity());
+        let other = path(&[managed("crawl"), native(1, asyncio), managed("run")]);
+        assert!(begun.identity() != other.identity());
+    }
+
+    #[test]
+    fn what_the_program_brought_along_makes_another_path_whatever_runtime_it_has() {
+        let extension = |address| {
+            let own = native(address, "/srv/app/crawler.so");
+            path(&[own, managed("run")])
+        };
+        assert!(extension(1).identity() == extension(1).identity());
+        assert!(extension(1).identity() != extension(2).identity());
+    }
+
+    #[test]
+    fn without_a_runtime_each_address_makes_another_path() {
+        let library = |address| path(&[native(address, "/usr/lib/libcurl.so.4")]);
+        assert!(library(1).identity() == library(1).identity());
+        assert!(library(1).identity() != library(2).identity());
     }
 }

@@ -174,6 +174,20 @@ fn a_leak_of_a_task_has_the_coroutines_that_await_each_other() {
 }
 
 #[test]
+fn what_a_coroutine_opens_before_and_after_it_was_woken_is_one_leak() {
+    for python in Python::all() {
+        let server = Server::start();
+        let mut client = Fixture::start_program(&mut command(&python, "awaits_often.py", &server));
+        let mut tracer = Tracer::of(&client);
+        client.tell();
+        server.hang_up_on(3);
+        client.facts();
+        let leak = tracer.wait_for_titled_leak_of(3);
+        assert!(title(&leak).ends_with("fetch"), "{leak:#}");
+    }
+}
+
+#[test]
 fn a_stack_of_hundreds_of_functions_is_named_as_far_as_it_is_followed() {
     let server = Server::start();
     let python = Python::host();

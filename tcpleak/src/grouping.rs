@@ -166,7 +166,7 @@ impl Grouping {
         }
         let is_unsampled = |case: &&Case<'_>| is_unsampled(case, context.paths);
         let unsampled = cases.iter().filter(is_unsampled).count() as u64;
-        let origin = key.code.origin.as_deref().cloned();
+        let origin = key.code.origin.as_ref().map(|alike| alike.path().clone());
         if unsampled > 0 && origin.is_some() {
             qualifiers.insert(Qualifier::NotSampled);
         }

@@ -6,6 +6,7 @@
 //! [`grouping`] makes the [`report`], and [`output`] renders it. All but the first and the last are
 //! pure: time is an argument. [`app`] wires them together.
 
+pub mod alike;
 pub mod app;
 pub mod btf;
 pub mod case;

@@ -76,6 +76,7 @@ pub const BUILDS: &[Build] = &[
     c("makes_code", &["-g"]),
     c("replaces_itself", &["-g"]),
     c("second_plugin", &["-g", "-shared", "-fPIC"]),
+    c("two_ways", &["-g", "-pthread"]),
     of(Language::CWithMusl, "forgets", &["-static"]),
     of(Language::Cpp, "forgets", &[]),
     of(Language::Cpp, "forgets", &["-g"]),

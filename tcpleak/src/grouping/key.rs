@@ -9,8 +9,9 @@ use std::{
 
 use super::{Context, path_kind};
 use crate::{
+    alike::Alike,
     case::Case,
-    report::{CodePath, PathKind, Verdict},
+    report::{PathKind, Verdict},
     survey::Use,
     title::own_functions,
 };
@@ -46,7 +47,7 @@ pub(super) struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Code {
     /// What opened them.
-    pub origin: Option<Arc<CodePath>>,
+    pub origin: Option<Alike>,
     /// The program's own functions on the path that last read. `None` when there are none: then
     /// nothing tells two uses apart.
     read: Option<Functions>,
@@ -90,7 +91,7 @@ impl Code {
 /// Makes the keys of one report. Each code path is looked at once, however many connections it has.
 pub(super) struct Keys<'a> {
     context: &'a Context<'a>,
-    origins: HashMap<(u64, PathKind), Option<Arc<CodePath>>>,
+    origins: HashMap<(u64, PathKind), Option<Alike>>,
     uses: HashMap<u64, Option<Functions>>,
 }
 
@@ -143,13 +144,13 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn origin(&mut self, fingerprint: u64, kind: PathKind) -> Option<Arc<CodePath>> {
+    fn origin(&mut self, fingerprint: u64, kind: PathKind) -> Option<Alike> {
         let paths = self.context.paths;
         self.origins
             .entry((fingerprint, kind))
             .or_insert_with(|| {
                 let path = paths.get(&fingerprint)?;
-                Some(Arc::new(path.of_kind(kind)))
+                Some(Alike::new(path.of_kind(kind)))
             })
             .clone()
     }

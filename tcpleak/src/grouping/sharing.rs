@@ -3,11 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
-    sync::Arc,
 };
 
 use super::key::{Code, Key};
-use crate::report::CodePath;
+use crate::alike::Alike;
 
 /// How many kinds of use of the same program's connections went through a function.
 pub(super) struct Sharing(HashMap<Siblings, HashMap<String, usize>>);
@@ -19,7 +18,7 @@ struct Siblings {
     cgroup: Option<String>,
     netns: u32,
     endpoint: SocketAddr,
-    origin: Option<Arc<CodePath>>,
+    origin: Option<Alike>,
 }
 
 impl Sharing {

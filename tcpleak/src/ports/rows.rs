@@ -7,9 +7,10 @@ use super::{
     time_wait::{Closer, apportion},
 };
 use crate::{
+    alike::Alike,
     code_path::Resolved,
     process::ProcessInfo,
-    report::{CodePath, PIDS_LISTED, PathKind, PortHeadroom, Process, ROWS_LISTED, TimeWait},
+    report::{PIDS_LISTED, PathKind, PortHeadroom, Process, ROWS_LISTED, TimeWait},
     survey::ProcessId,
 };
 
@@ -114,7 +115,7 @@ fn port_headroom(ports: &Headroom) -> PortHeadroom {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Named {
     closing: bool,
-    path: CodePath,
+    path: Alike,
 }
 
 impl Named {
@@ -127,7 +128,7 @@ impl Named {
         let path = names.paths.get(&by.path?);
         Some(Self {
             closing: by.closing,
-            path: path.filter(|path| !path.frames.is_empty())?.of_kind(kind),
+            path: Alike::new(path.filter(|path| !path.frames.is_empty())?.of_kind(kind)),
         })
     }
 }
@@ -177,15 +178,10 @@ impl Row {
                 netns,
             }
         });
+        let path = path.map(|named| (named.closing, named.path.path().clone()));
         let (origin, close) = match path {
-            Some(Named {
-                closing: true,
-                path,
-            }) => (None, Some(path)),
-            Some(Named {
-                closing: false,
-                path,
-            }) => (Some(path), None),
+            Some((true, path)) => (None, Some(path)),
+            Some((false, path)) => (Some(path), None),
             None => (None, None),
         };
         let (local, remote) = match place {

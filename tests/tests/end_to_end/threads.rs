@@ -1,6 +1,22 @@
 //! A client with several threads.
 
-use crate::harness::{Fixture, Server, Tracer, assert_passes_through};
+use crate::harness::{
+    Compiled, Fixture, Server, Tracer, assert_passes_in_order, assert_passes_through, title,
+};
+
+#[test]
+fn a_function_that_the_c_library_calls_in_two_ways_is_one_leak() {
+    let server = Server::start();
+    let program = Compiled::c("two_ways", &["-g", "-pthread"]);
+    let mut client = program.start(&[&server.address()]);
+    let mut tracer = Tracer::of(&client);
+    client.tell();
+    server.hang_up_on(2);
+    client.facts();
+    let leak = tracer.wait_for_titled_leak_of(2);
+    assert_eq!(title(&leak), "open_connection");
+    assert_passes_in_order(&leak["origin"], &["open_connection", "crawl"]);
+}
 
 #[test]
 fn the_opener_of_a_connection_is_the_thread_that_opened_it() {

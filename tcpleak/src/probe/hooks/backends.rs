@@ -15,8 +15,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Whether its programs keep the processor to themselves nowhere: the kernel skips such a
-    /// program for everyone else on a processor that it took from one half-way.
+    /// Whether a kernel that interrupts what tracepoints call may take the processor from one of its
+    /// programs half-way. It then skips that program for whoever comes next there.
     pub fn is_interruptible(&self) -> bool {
         let mut points = self.programs.iter().map(|(_, point)| point);
         points.any(|point| matches!(point, Point::Btf(_) | Point::Exit(_)))

@@ -57,15 +57,15 @@ impl Decoder {
         Self::talk(listener, url, Some, answer)
     }
 
-    /// One that speaks HTTPS, as the host that its certificate names.
+    /// One that speaks HTTPS.
     fn start_with_tls(tls: rustls::ServerConfig) -> Self {
         let (listener, tls) = (any_listener(), Arc::new(tls));
-        let port = address_of(&listener).port();
+        let url = format!("https://{}", address_of(&listener));
         let open = move |stream| {
             let connection = rustls::ServerConnection::new(tls.clone()).ok()?;
             Some(rustls::StreamOwned::new(connection, stream))
         };
-        Self::talk(listener, format!("https://localhost:{port}"), open, well)
+        Self::talk(listener, url, open, well)
     }
 
     fn talk<Stream: Read + Write>(
@@ -291,7 +291,7 @@ fn a_collector_gets_the_metrics_and_each_leak_once_with_both_code_paths() {
 
 #[test]
 fn a_collector_behind_https_is_spoken_to_when_its_certificate_is_trusted() {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])
         .expect("a certificate can be made");
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let ring = rustls::crypto::ring::default_provider();

@@ -291,8 +291,10 @@ fn a_collector_gets_the_metrics_and_each_leak_once_with_both_code_paths() {
 
 #[test]
 fn a_collector_behind_https_is_spoken_to_when_its_certificate_is_trusted() {
-    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])
-        .expect("a certificate can be made");
+    let [certified, another] = [(); 2].map(|()| {
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])
+            .expect("a certificate can be made")
+    });
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let ring = rustls::crypto::ring::default_provider();
     let tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring))
@@ -302,19 +304,22 @@ fn a_collector_behind_https_is_spoken_to_when_its_certificate_is_trusted() {
         .with_single_cert(vec![certified.cert.der().clone()], key.into())
         .expect("the key is that of the certificate");
     let trusted = tempfile::NamedTempFile::new().expect("there is a place for temporary files");
-    fs::write(&trusted, certified.cert.pem()).expect("it is ours");
-    let trusted = trusted.path().to_str().expect("a path of ASCII");
+    let trust = |pem: String| fs::write(&trusted, pem).expect("it is ours");
+    let path = trusted.path().to_str().expect("a path of ASCII");
+    let trusting = [("SSL_CERT_FILE", path)];
     let collector = Decoder::start_with_tls(tls);
 
+    trust(another.cert.pem());
     let asking = Asking::start();
-    let mut serving = asking.serve(&collector.url());
+    let mut serving = asking.serve_with(&trusting, &collector.url());
     let said = serving.wait_for_line("--otlp: the collector does not take what is sent");
     assert!(said.contains("certificate"), "{said}");
     drop(serving);
     assert_eq!(collector.understood(), "");
 
+    trust(certified.cert.pem());
     let mut asking = Asking::start();
-    let _serving = asking.serve_with(&[("SSL_CERT_FILE", trusted)], &collector.url());
+    let _serving = asking.serve_with(&trusting, &collector.url());
     asking.leak();
     wait_for(&collector, "tcpleak.path.origin");
     wait_for(&collector, "tcpleak_leaked_connections");

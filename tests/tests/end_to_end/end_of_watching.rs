@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Fixture, Server, Tracer, command, finish, leaks, patience, run};
+use crate::harness::{Fixture, Server, Tracer, command, finish, interrupt, leaks, patience, run};
 
 #[test]
 fn ctrl_c_gives_a_final_report() {
@@ -47,7 +47,7 @@ fn ctrl_c_gives_the_one_document_of_json() {
     ];
     let child = command(&arguments).spawn().expect("tcpleak can be started");
     // Long enough to start, on a slow machine too.
-    std::thread::sleep(patience() / 10);
+    std::thread::sleep(patience() / 4);
     interrupt(&child);
 
     let finished = finish(child);
@@ -77,7 +77,7 @@ fn ctrl_c_ends_the_text_with_the_whole_report() {
     ];
     let child = command(&arguments).spawn().expect("tcpleak can be started");
     // Long enough to start, on a slow machine too.
-    std::thread::sleep(patience() / 10);
+    std::thread::sleep(patience() / 4);
     interrupt(&child);
 
     let finished = finish(child);
@@ -100,9 +100,4 @@ fn a_watch_with_a_duration_ends_by_itself() {
     assert!(took >= Duration::from_secs(2), "it ended after {took:?}");
     let most = Duration::from_secs(2) + patience() / 3;
     assert!(took < most, "it ended after {took:?}");
-}
-
-fn interrupt(child: &std::process::Child) {
-    let pid = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("tcpleak runs");
 }

@@ -31,6 +31,12 @@ pub fn run(arguments: &[&str]) -> Finished {
     finish(command(arguments).spawn().expect("tcpleak can be started"))
 }
 
+/// Has tcpleak end as Ctrl-C does.
+#[track_caller]
+pub fn interrupt(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::INT).expect("tcpleak runs");
+}
+
 /// Waits for the end of a process, and returns what it wrote to its piped outputs.
 #[track_caller]
 pub fn finish(child: Child) -> Finished {
@@ -296,8 +302,7 @@ impl Tracer {
     /// Ends tcpleak as Ctrl-C does, and returns what it left; the final report is the last one.
     #[track_caller]
     pub fn interrupt(self) -> Ended {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::INT).expect("tcpleak runs");
+        interrupt(&self.child);
         self.end()
     }
 

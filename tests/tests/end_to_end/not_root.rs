@@ -7,6 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 use crate::harness::{finish, tcpleak_binary};
 
 /// The user "nobody".
@@ -57,6 +59,13 @@ fn without_root_the_message_names_the_cause_and_the_way_out() {
 fn who_may_not_look_into_processes_says_that_their_namespaces_are_not_known() {
     let directory = public_directory();
     let capabilities = "+bpf,+perfmon";
+    // Before 5.11 maps count as locked memory, of which nobody has little. From then on they do not, and root
+    // in a container may not raise the limit.
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let _ = setrlimit(Resource::Memlock, unlimited);
     let mut traces_only = Command::new("setpriv");
     traces_only
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])

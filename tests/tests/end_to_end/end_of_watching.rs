@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Fixture, Server, Tracer, command, finish, interrupt, leaks, patience, run};
+use crate::harness::{
+    Finished, Fixture, Server, Tracer, command, finish, interrupt, leaks, patience, run,
+};
 
 #[test]
 fn ctrl_c_gives_a_final_report() {
@@ -29,28 +31,7 @@ fn ctrl_c_gives_a_final_report() {
 
 #[test]
 fn ctrl_c_gives_the_one_document_of_json() {
-    let server = Server::start();
-    let mut client = Fixture::start(&["connect", &server.address(), "2"]);
-    client.go();
-    server.hang_up_on(2);
-    // Another tcpleak tells when the leak is old enough.
-    Tracer::of(&client).wait_for_leak_of(2);
-    let arguments = [
-        "--pid",
-        &client.pid_text(),
-        "--min-age",
-        "500ms",
-        "--duration",
-        "110s",
-        "--format",
-        "json",
-    ];
-    let child = command(&arguments).spawn().expect("tcpleak can be started");
-    // Long enough to start, on a slow machine too.
-    std::thread::sleep(patience() / 4);
-    interrupt(&child);
-
-    let finished = finish(child);
+    let (finished, _) = interrupted(&["--format", "json"]);
     assert_eq!(finished.code(), 3);
     assert_eq!(
         leaks(&finished.document())
@@ -62,31 +43,31 @@ fn ctrl_c_gives_the_one_document_of_json() {
 
 #[test]
 fn ctrl_c_ends_the_text_with_the_whole_report() {
-    let server = Server::start();
-    let mut client = Fixture::start(&["connect", &server.address(), "2"]);
-    client.go();
-    server.hang_up_on(2);
-    Tracer::of(&client).wait_for_leak_of(2);
-    let arguments = [
-        "--pid",
-        &client.pid_text(),
-        "--min-age",
-        "500ms",
-        "--duration",
-        "110s",
-    ];
-    let child = command(&arguments).spawn().expect("tcpleak can be started");
-    // Long enough to start, on a slow machine too.
-    std::thread::sleep(patience() / 4);
-    interrupt(&child);
-
-    let finished = finish(child);
+    let (finished, address) = interrupted(&[]);
     assert_eq!(finished.code(), 3);
-    let endpoints = finished.stdout.matches(&server.address()).count();
+    let endpoints = finished.stdout.matches(&address).count();
     assert!(
         endpoints >= 2,
         "it is not in the first and in the final report: {finished:?}"
     );
+}
+
+/// Watches a client that leaks two connections, until Ctrl-C. Gives the address of its server too.
+#[track_caller]
+fn interrupted(options: &[&str]) -> (Finished, String) {
+    let server = Server::start();
+    let mut client = Fixture::start(&["connect", &server.address(), "2"]);
+    client.go();
+    server.hang_up_on(2);
+    // Another tcpleak tells when the leak is old enough.
+    Tracer::of(&client).wait_for_leak_of(2);
+    let pid = client.pid_text();
+    let mut watch = command(&["--pid", &pid, "--min-age", "500ms", "--duration", "110s"]);
+    let child = watch.args(options).spawn().expect("tcpleak can be started");
+    // Long enough to start, on a slow machine too.
+    std::thread::sleep(patience() / 4);
+    interrupt(&child);
+    (finish(child), server.address())
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub use reports::{
 pub use run::{Run, RunEnded, a_moment};
 pub use server::{Server, answer_http_request, read_http_request, reset};
 pub use serving::Serving;
-pub use tcpleak::{Ended, Tracer, command, finish, finish_within, interrupt, run};
+pub use tcpleak::{Ended, Finished, Tracer, command, finish, finish_within, interrupt, run};
 
 /// How long anything may take that should take a moment. A machine that is known to be slow says how
 /// many seconds that is there.

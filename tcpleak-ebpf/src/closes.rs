@@ -5,9 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, PerCpuArray},
 };
-use tcpleak_ebpf::{
-    CLOSE_SPAN, CLOSE_SPANS, Closes, ClosesOf, Connection, Counter, Endpoints, Task, birth,
-};
+use tcpleak_ebpf::{CLOSE_SPAN, CLOSE_SPANS, Closes, ClosesOf, Connection, Endpoints, Task, birth};
 
 use crate::{
     kernel::Sock,
@@ -100,7 +98,7 @@ pub fn count_close(sock: Sock, record: Option<&Connection>, task: &Task, path: u
             new.count = 1;
             new.spans[index_of(new.at)] = counted(new.at, 1);
             if CLOSES.insert(&*of, &*new, 0).is_err() {
-                count(Counter::ClosesDropped);
+                count(|counters| &mut counters.closes_dropped);
             }
         }
     }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, RingBuf},
     programs::{BtfTracePointContext, TracePointContext},
 };
-use tcpleak_ebpf::{Connection, Counter, Sighting, cost_slot::LIFECYCLE};
+use tcpleak_ebpf::{Connection, Sighting, cost_slot::LIFECYCLE};
 
 use crate::{
     cost::account,
@@ -87,7 +87,7 @@ fn made(child: u32, start: u64) {
         return;
     }
     if FOLLOWED.insert(child, start, 0).is_err() {
-        count(Counter::ProcessesDropped);
+        count(|counters| &mut counters.processes_dropped);
     }
 }
 
@@ -146,7 +146,7 @@ pub fn tell_of_end(sock: Sock, record: &Connection, current: Current) {
         return;
     }
     let Some(mut entry) = ENDS.reserve::<Sighting>(0) else {
-        count(Counter::EndsDropped);
+        count(|counters| &mut counters.ends_dropped);
         return;
     };
     let place = entry.as_mut_ptr();

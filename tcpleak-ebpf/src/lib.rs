@@ -46,8 +46,8 @@ pub mod tcp_state {
     pub const LISTEN: u8 = 10;
     pub const CLOSING: u8 = 11;
     pub const NEW_SYN_RECV: u8 = 12;
-    /// One more than the largest state.
-    pub const COUNT: u32 = 13;
+    /// Slots of a table by state: more than the largest, and a power of two, so that a mask bounds an index.
+    pub const SLOTS: usize = 16;
 }
 
 /// How the tracer came to know a connection: the values of [`Connection::birth`].
@@ -465,34 +465,34 @@ pub mod cost_slot {
     pub const COUNT: u32 = 2;
 }
 
-/// The counters that the programs keep, one slot of the map `COUNTERS` for each.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
+/// What the programs count on one CPU: the value of the map `COUNTERS`.
+///
+/// One value of all, because a read of it is a system call on a map, and programs of perf events are skipped on
+/// a CPU that has such a call under way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
     /// Connections not recorded because the map was full.
-    ConnectionsDropped = 0,
+    pub connections_dropped: u64,
     /// Connections whose user stack could not be read.
-    PathsUnreadable = 1,
+    pub paths_unreadable: u64,
     /// Code paths lost because the ring was full.
-    PathsDropped = 2,
+    pub paths_dropped: u64,
     /// Lifecycle records that did not fit the socket found at their address.
-    StaleRecords = 3,
+    pub stale_records: u64,
     /// Connections whose opening was not sampled, to keep the cost down.
-    OriginsUnsampled = 4,
+    pub origins_unsampled: u64,
     /// Reads and writes that were to be sampled and were not, to keep the cost down.
-    UsesUnsampled = 5,
+    pub uses_unsampled: u64,
     /// Closes that were not counted because the map was full.
-    ClosesDropped = 6,
+    pub closes_dropped: u64,
     /// Processes not followed because the map was full.
-    ProcessesDropped = 7,
+    pub processes_dropped: u64,
     /// Connections closed by the end of their process that were lost because the ring was full.
-    EndsDropped = 8,
-    /// Number of counters before the per-state ones.
-    States = 9,
+    pub ends_dropped: u64,
+    /// Sockets found by `iter/tcp`, by TCP state.
+    pub states: [u64; tcp_state::SLOTS],
 }
-
-/// Slots of the map `COUNTERS`: the named counters, then sockets found by `iter/tcp` by TCP state.
-pub const COUNTER_SLOTS: u32 = Counter::States as u32 + tcp_state::COUNT;
 
 /// Offsets, in bytes, into the running kernel's structures; resolved from its BTF by user space.
 #[repr(C)]
@@ -593,6 +593,7 @@ const _: () = {
     assert!(LINKS * size_of::<Link>() < STACK_BYTES);
     assert!(size_of::<Limits>() == 32);
     assert!(size_of::<Cost>() == 40);
+    assert!(size_of::<Counters>() == (9 + tcp_state::SLOTS) * 8);
     assert!(size_of::<Offsets>() == 59 * 4);
 };
 
@@ -621,4 +622,6 @@ mod pod {
     unsafe impl aya::Pod for super::Limits {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Cost {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Counters {}
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::PerCpuArray,
 };
 use aya_log_ebpf::{debug, warn};
-use tcpleak_ebpf::{Connection, Counter, Task, Use, birth, cost_slot, tcp_state};
+use tcpleak_ebpf::{Connection, Task, Use, birth, cost_slot, tcp_state};
 
 use crate::{
     closes, followed,
@@ -430,7 +430,7 @@ fn describe_opening(context: &impl EbpfContext, record: &mut Connection) {
 #[inline(always)]
 fn keep(context: &impl EbpfContext, sock: Sock, record: &Connection) {
     if CONNECTIONS.insert(sock.key(), record, 0).is_err() {
-        count(Counter::ConnectionsDropped);
+        count(|counters| &mut counters.connections_dropped);
         warn!(context, "a connection was not recorded: the map is full");
     }
 }

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tcpleak_ebpf::{
-    COUNTER_SLOTS, CapturedPath, ChainPlan, Connection, Cost, Counter, Limits, ProcessCode,
-    Sighting, Task, cost_slot,
+    CapturedPath, ChainPlan, Connection, Cost, Counters, Limits, ProcessCode, Sighting, Task,
+    cost_slot, tcp_state,
 };
 
 use crate::{chain::Chain, walk::Walk};
@@ -92,9 +92,9 @@ pub static TASK_SCRATCH: PerCpuArray<Task> = PerCpuArray::with_max_entries(4, 0)
 #[map]
 pub static SIGHTING_SCRATCH: PerCpuArray<Sighting> = PerCpuArray::with_max_entries(1, 0);
 
-/// [`Counter`], then sockets by TCP state.
+/// What this CPU counted.
 #[map]
-pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
 /// Processes that leak: the survey writes their healthy connections too.
 #[map]
@@ -105,18 +105,16 @@ pub static SUSPECTS: HashMap<u32, u8> = HashMap::with_max_entries(4096, BPF_F_NO
 pub static SURVEY_MARK: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Adds one to a counter of this CPU.
-pub fn count(counter: Counter) {
-    count_slot(counter as u32);
+#[inline(always)]
+pub fn count(counter: impl FnOnce(&mut Counters) -> &mut u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: the value is this CPU's own; a lost increment under preemption only undercounts.
+        let counters = unsafe { &mut *counters };
+        *counter(counters) += 1;
+    }
 }
 
 /// Adds one to the count of sockets in a TCP state.
 pub fn count_state(state: u8) {
-    count_slot(Counter::States as u32 + u32::from(state));
-}
-
-fn count_slot(slot: u32) {
-    if let Some(value) = COUNTERS.get_ptr_mut(slot) {
-        // SAFETY: the slot is this CPU's own; a lost increment under preemption only undercounts.
-        unsafe { *value += 1 };
-    }
+    count(|counters| &mut counters.states[usize::from(state) & (tcp_state::SLOTS - 1)]);
 }

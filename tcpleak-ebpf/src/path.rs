@@ -10,8 +10,8 @@ use aya_ebpf::{
     helpers::{bpf_get_stack, bpf_probe_read_user},
 };
 use tcpleak_ebpf::{
-    BELOW_STACK, CODE_RANGES, CapturedPath, CodeRange, Counter, MAX_FRAMES, PathHeader,
-    STACK_BYTES, Task, path_kind,
+    BELOW_STACK, CODE_RANGES, CapturedPath, CodeRange, MAX_FRAMES, PathHeader, STACK_BYTES, Task,
+    path_kind,
 };
 
 use crate::{
@@ -138,8 +138,8 @@ pub fn permit(subject: Subject, tgid: u32) -> bool {
     let permitted = limits::permit(subject, tgid, now());
     match subject {
         _ if permitted => {}
-        Subject::Origin => count(Counter::OriginsUnsampled),
-        Subject::Use => count(Counter::UsesUnsampled),
+        Subject::Origin => count(|counters| &mut counters.origins_unsampled),
+        Subject::Use => count(|counters| &mut counters.uses_unsampled),
         // It is counted without a path.
         Subject::Close => {}
     }
@@ -174,7 +174,7 @@ pub fn capture<S: Stacks>(
         S::capture(context, scratch, slot, sock)
     };
     if fingerprint == 0 {
-        count(Counter::PathsUnreadable);
+        count(|counters| &mut counters.paths_unreadable);
     }
     cost::captured(accounted, started);
     fingerprint
@@ -341,7 +341,7 @@ fn send(path: &mut CapturedPath, fingerprint: u64, slot: Capture) {
     // SAFETY: the record is at least as large as its header and what its payload holds.
     let filled = unsafe { core::slice::from_raw_parts(start, size_of::<PathHeader>() + length) };
     if PATHS.output::<[u8]>(filled, 0).is_err() {
-        count(Counter::PathsDropped);
+        count(|counters| &mut counters.paths_dropped);
     } else if path.header.of_one == 0 {
         // The path of one connection does not come again.
         let _ = KNOWN_PATHS.insert(fingerprint, 1, 0);

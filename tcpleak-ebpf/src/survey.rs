@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{bindings::seq_file, helpers::bpf_seq_write};
-use tcpleak_ebpf::{Connection, Counter, Sighting, Task, tcp_state};
+use tcpleak_ebpf::{Connection, Sighting, Task, tcp_state};
 
 use crate::{
     kernel::{self, Address, Sock},
@@ -74,9 +74,7 @@ impl Tcp {
         }
         let address = Address(self.sock as u64);
         let state: u8 = address.read(kernel::offset!(sk_state));
-        if u32::from(state) < tcp_state::COUNT {
-            count_state(state);
-        }
+        count_state(state);
         // The small sockets of unfinished handshakes and of TIME_WAIT end where a `struct sock`
         // goes on: nothing but the state may be read from them.
         if state == tcp_state::TIME_WAIT || state == tcp_state::NEW_SYN_RECV {
@@ -139,7 +137,7 @@ fn write(meta: *mut Meta, sock: Sock, holder: Option<Holder>) {
         if fits(record, sighting) {
             sighting.connection = *record;
         } else {
-            count(Counter::StaleRecords);
+            count(|counters| &mut counters.stale_records);
         }
     }
     // SAFETY: `meta` is the iterator's own, and the record is as large as said.

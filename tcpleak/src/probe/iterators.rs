@@ -5,13 +5,13 @@
 
 use std::{io, time::Duration};
 
-use aya::{
-    Ebpf,
-    maps::{MapData, PerCpuArray},
-};
-use tcpleak_ebpf::{COUNTER_SLOTS, Counter};
+use aya::Ebpf;
 
-use super::{clock, decode, iterate, losses::Sweep, namespaces::Namespaces};
+use super::{
+    clock, decode, iterate,
+    losses::{self, Sweep},
+    namespaces::Namespaces,
+};
 use crate::survey::{Counts, Losses, Sighting};
 
 /// The survey, and what lasts from one to the next.
@@ -56,7 +56,7 @@ impl Iterators {
         now: Duration,
         mut take: impl FnMut(&[u8]),
     ) -> io::Result<Counts> {
-        let before = states(ebpf);
+        let before = losses::states(ebpf);
         let files = self.namespaces.in_each(now, || {
             let link = iterate::link(ebpf, "survey_sockets")?;
             Ok(|| link.into_file().map_err(io::Error::other))
@@ -71,27 +71,10 @@ impl Iterators {
         if missed > 0 {
             self.namespaces.look_again();
         }
-        let found = states(ebpf)
+        let found = losses::states(ebpf)
             .into_iter()
             .zip(before)
             .map(|(after, before)| after.saturating_sub(before));
         Ok(decode::counts(found, missed))
     }
-}
-
-/// Sockets visited so far, by TCP state.
-fn states(ebpf: &Ebpf) -> Vec<u64> {
-    let Some(counters) = ebpf
-        .map("COUNTERS")
-        .and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok())
-    else {
-        return Vec::new();
-    };
-    (Counter::States as u32..COUNTER_SLOTS)
-        .map(|slot| {
-            counters
-                .get(&slot, 0)
-                .map_or(0, |values| values.iter().sum())
-        })
-        .collect()
 }

@@ -9,7 +9,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, PerCpuArray},
 };
-use tcpleak_ebpf::{Connection, Cost, Counter, cost_slot};
+use tcpleak_ebpf::{Connection, Cost, Counters, cost_slot, tcp_state};
 
 use crate::{governor::Effort, survey::Losses};
 
@@ -43,32 +43,43 @@ pub enum Slot {
     Use,
 }
 
-/// Reads the counters of the programs.
+/// What the programs have lost so far.
 pub fn read(ebpf: &Ebpf) -> Losses {
-    let counter = |slot| counter(ebpf, slot);
+    let counters = counters(ebpf);
     Losses {
-        connections_dropped: counter(Counter::ConnectionsDropped),
-        paths_dropped: counter(Counter::PathsDropped),
-        paths_unreadable: counter(Counter::PathsUnreadable),
-        origins_unsampled: counter(Counter::OriginsUnsampled),
-        uses_unsampled: counter(Counter::UsesUnsampled),
+        connections_dropped: sum(&counters, |counters| counters.connections_dropped),
+        paths_dropped: sum(&counters, |counters| counters.paths_dropped),
+        paths_unreadable: sum(&counters, |counters| counters.paths_unreadable),
+        origins_unsampled: sum(&counters, |counters| counters.origins_unsampled),
+        uses_unsampled: sum(&counters, |counters| counters.uses_unsampled),
         recursion_misses: recursion_misses(ebpf),
-        stale_records: counter(Counter::StaleRecords),
-        processes_dropped: counter(Counter::ProcessesDropped),
-        ends_dropped: counter(Counter::EndsDropped),
+        stale_records: sum(&counters, |counters| counters.stale_records),
+        processes_dropped: sum(&counters, |counters| counters.processes_dropped),
+        ends_dropped: sum(&counters, |counters| counters.ends_dropped),
     }
 }
 
 /// Closes that there was no room to count.
 pub fn closes_dropped(ebpf: &Ebpf) -> u64 {
-    counter(ebpf, Counter::ClosesDropped)
+    sum(&counters(ebpf), |counters| counters.closes_dropped)
 }
 
-fn counter(ebpf: &Ebpf, slot: Counter) -> u64 {
+/// Sockets that the iterator has visited so far, by TCP state.
+pub fn states(ebpf: &Ebpf) -> [u64; tcp_state::SLOTS] {
+    let counters = counters(ebpf);
+    std::array::from_fn(|state| sum(&counters, |counters| counters.states[state]))
+}
+
+/// What each CPU counted.
+fn counters(ebpf: &Ebpf) -> Vec<Counters> {
     ebpf.map("COUNTERS")
-        .and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok())
-        .and_then(|counters| counters.get(&(slot as u32), 0).ok())
-        .map_or(0, |values| values.iter().sum())
+        .and_then(|map| PerCpuArray::<&MapData, Counters>::try_from(map).ok())
+        .and_then(|counters| counters.get(&0, 0).ok())
+        .map_or_else(Vec::new, |values| values.to_vec())
+}
+
+fn sum(counters: &[Counters], counter: impl Fn(&Counters) -> u64) -> u64 {
+    counters.iter().map(counter).sum()
 }
 
 /// The kernel counts a program's missed runs in the information about its descriptor.

@@ -33,7 +33,7 @@ pub struct Dump {
     unowned: Vec<Socket>,
     /// Network namespaces that were looked at, each with a way to ask about single sockets.
     listed: HashMap<u32, Netlink>,
-    by_state: [u64; tcp_state::COUNT as usize],
+    by_state: [u64; tcp_state::SLOTS],
 }
 
 impl Dump {

@@ -3,9 +3,12 @@
 //! Pure: the first verdict that fits, in the order of `docs/verdicts.md`. Each verdict carries the
 //! evidence it rests on, so that the reader can disagree.
 
+mod at_exit;
 mod half_dead;
 
 use std::time::Duration;
+
+pub use at_exit::judge_end;
 
 use crate::{
     report::{Qualifier, Verdict},

@@ -17,6 +17,7 @@ pub mod descriptors;
 pub mod doctor;
 pub mod evidence;
 pub mod family;
+pub mod findings;
 pub mod governor;
 pub mod grouping;
 pub mod growth;

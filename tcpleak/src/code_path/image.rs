@@ -24,6 +24,9 @@ const WINDOW_STEP: u32 = 1024;
 /// Most mappings of code that are looked at; what lies in others stays unknown.
 const MAPPINGS: usize = 4096;
 
+/// Tells images apart: the process, and the start of its first stack.
+pub type ImageKey = (ProcessId, u64);
+
 /// A process between two execs.
 #[derive(Debug)]
 pub struct Image {

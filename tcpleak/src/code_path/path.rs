@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     IO_URING, JIT, Resolved,
     files::Identity,
+    image::ImageKey,
     name::clip,
     own,
     protocol::{NamedPlace, Place},
@@ -12,9 +13,7 @@ use super::{
         runtimes::{Managed, ManagedFrame},
         unwind::{End, RawFrame},
     },
-    root,
-    supply::ImageKey,
-    unknown_frame,
+    root, unknown_frame,
 };
 use crate::report::{Frame, Incomplete};
 

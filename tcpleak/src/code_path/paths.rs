@@ -9,6 +9,7 @@ use lru::LruCache;
 use super::{
     Capture, Chain, ChainOf, CodeLayout, Learned, Resolved, Stack,
     child::Start,
+    image::ImageKey,
     maps::Mappings,
     path::{Ended, FRAMES, Located, Part, Path, walked},
     protocol::{Answer, NamedPlace, Place, Request},
@@ -17,7 +18,7 @@ use super::{
         runtimes::{self, Chained, Followed},
         unwind::{End, RawFrame, Unwound},
     },
-    supply::{IMAGES, ImageKey, Supply},
+    supply::{IMAGES, Supply},
 };
 use crate::{process, survey::ProcessId};
 

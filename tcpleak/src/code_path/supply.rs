@@ -21,7 +21,7 @@ use super::{
     child::{Reader, Start},
     debug_files,
     files::{CodeFile, Identity},
-    image::Image,
+    image::{Image, ImageKey},
     path::Located,
     protocol::{Answer, Request},
     reader::{
@@ -47,9 +47,6 @@ pub struct Supply {
     given: Given,
     next_number: u32,
 }
-
-/// A process between two execs.
-pub type ImageKey = (ProcessId, u64);
 
 struct KnownFile {
     number: u32,

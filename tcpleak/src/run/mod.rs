@@ -1,12 +1,10 @@
 //! `tcpleak run`: runs a command, and says which connections it leaked, or whatever it started.
 //!
-//! Pure: which status comes of it, [`judge_end`], [`Findings`] and [`Suppressions`]. The command's process and
-//! signals are the edge to the world.
+//! Pure: which status comes of it, and [`Suppressions`]. The command's process and signals are the edge to the
+//! world.
 
-mod at_exit;
 mod command;
 mod exit_status;
-mod findings;
 mod outputs;
 mod signals;
 mod suppressions;
@@ -16,20 +14,19 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-pub use self::{
-    at_exit::judge_end,
-    exit_status::Ended,
-    findings::Findings,
-    suppressions::{Remote, Suppressions},
-};
 use self::{
     command::{Command, Inherited},
     exit_status::exit_status,
     outputs::Outputs,
     signals::Signals,
 };
+pub use self::{
+    exit_status::Ended,
+    suppressions::{Remote, Suppressions},
+};
 use crate::{
     cli::Run,
+    findings::Findings,
     observer::Observer,
     probe::{Following, Options, Probe},
     process,

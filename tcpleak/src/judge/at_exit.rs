@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::{Judgement, Rules, judge};
 use crate::{
-    judge::{Judgement, Rules, judge},
     report::Qualifier,
     tracker::{Connection, Tracker},
 };

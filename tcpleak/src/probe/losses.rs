@@ -102,11 +102,15 @@ fn recursion_misses(ebpf: &Ebpf) -> u64 {
 /// Ends are missed only when the kernel skips a program, so there is nothing to sweep until it has.
 /// Then two surveys mark every record that they find a socket for: one may miss a socket that is in
 /// flight between two processes. A record without the mark, and older than both, has no socket.
+///
+/// A sweep reads all records, each in two system calls on the map, and the kernel skips programs of perf events
+/// while such a call is under way. A record that is left behind only takes room: so there is time.
 #[derive(Default)]
 pub struct Sweep {
     swept_losses: u64,
     round: u32,
-    began_at: Duration,
+    /// When the latest one began, or the first survey.
+    began_at: Option<Duration>,
     stage: Stage,
 }
 
@@ -119,17 +123,21 @@ enum Stage {
 }
 
 /// Least time between two sweeps.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The same after so many losses that records might fill their room: a sixteenth of it.
+const LESS_PATIENCE: Duration = Duration::from_secs(60);
+const MANY: u64 = 262_144 / 16;
 
 impl Sweep {
     /// Before a survey: lets it mark, when there is something to sweep.
     pub fn begin(&mut self, ebpf: &mut Ebpf, losses: &Losses, now: Duration) {
         let lost = losses.recursion_misses + losses.connections_dropped;
-        self.stage = match self.stage {
+        let stage = self.stage;
+        self.stage = match stage {
             Stage::FirstSurvey => Stage::SecondSurvey,
-            _ if lost > self.swept_losses && now.saturating_sub(self.began_at) >= PATIENCE => {
+            _ if self.is_due(lost, now) => {
                 self.swept_losses = lost;
-                self.began_at = now;
+                self.began_at = Some(now);
                 self.round = self.round.wrapping_add(1).max(1);
                 Stage::FirstSurvey
             }
@@ -138,6 +146,16 @@ impl Sweep {
         if self.stage != Stage::Idle && set_mark(ebpf, self.round).is_none() {
             self.stage = Stage::Idle;
         }
+    }
+
+    fn is_due(&mut self, lost: u64, now: Duration) -> bool {
+        let began_at = *self.began_at.get_or_insert(now);
+        let patience = match lost.saturating_sub(self.swept_losses) {
+            0 => return false,
+            MANY.. => LESS_PATIENCE,
+            _ => PATIENCE,
+        };
+        now.saturating_sub(began_at) >= patience
     }
 
     /// After the survey: the second one removes what has no mark.
@@ -159,11 +177,13 @@ impl Sweep {
         else {
             return;
         };
-        let began_at = u64::try_from(self.began_at.as_nanos()).unwrap_or(u64::MAX);
+        let began_at = self.began_at.unwrap_or_default().as_nanos();
         let stale: Vec<u64> = records
             .iter()
             .filter_map(Result::ok)
-            .filter(|(_, record)| record.survey != self.round && record.opened_at < began_at)
+            .filter(|(_, record)| {
+                record.survey != self.round && u128::from(record.opened_at) < began_at
+            })
             .map(|(sock, _)| sock)
             .collect();
         for sock in stale {
@@ -176,4 +196,46 @@ impl Sweep {
 fn set_mark(ebpf: &mut Ebpf, mark: u32) -> Option<()> {
     let mut map: Array<&mut MapData, u32> = ebpf.map_mut("SURVEY_MARK")?.try_into().ok()?;
     map.set(0, mark, 0).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Duration = Duration::from_secs(86_400);
+
+    fn watched() -> Sweep {
+        let mut sweep = Sweep::default();
+        assert!(!sweep.is_due(0, START));
+        sweep
+    }
+
+    #[test]
+    fn nothing_is_swept_while_nothing_is_lost() {
+        assert!(!watched().is_due(0, 10 * START));
+    }
+
+    #[test]
+    fn a_few_losses_wait() {
+        let mut sweep = watched();
+        assert!(!sweep.is_due(1, START + PATIENCE - LESS_PATIENCE));
+        assert!(sweep.is_due(1, START + PATIENCE));
+    }
+
+    #[test]
+    fn many_losses_wait_for_less_long() {
+        let mut sweep = watched();
+        assert!(!sweep.is_due(MANY, START));
+        assert!(!sweep.is_due(MANY - 1, START + LESS_PATIENCE));
+        assert!(sweep.is_due(MANY, START + LESS_PATIENCE));
+    }
+
+    #[test]
+    fn what_was_swept_counts_no_more() {
+        let mut sweep = watched();
+        sweep.swept_losses = MANY;
+        assert!(!sweep.is_due(MANY, START + PATIENCE));
+        assert!(!sweep.is_due(MANY + 1, START + LESS_PATIENCE));
+        assert!(sweep.is_due(2 * MANY, START + LESS_PATIENCE));
+    }
 }

@@ -72,7 +72,12 @@ fn a_connection_that_waits_to_be_accepted_already_gets_its_true_owner() {
         drop(client);
         let leak = tracer.wait_for_leak_of(1);
         assert_owned_by(&server, &leak, "before-tracer");
-        assert_eq!(leak["opener"].is_null(), backend.word == "first-use");
+        let is_first_use = backend.word == "first-use";
+        assert_eq!(
+            leak["opener"].is_null(),
+            is_first_use,
+            "{backend:?}: {leak:#}"
+        );
     }
 }
 
